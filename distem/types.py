@@ -1,0 +1,114 @@
+"""The few types every floor shares. The letters: n rows, d features, k components."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+"""float64 or float32 array; accumulators and parameters are always float64."""
+Float64 = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The usable rows of one block, in the units the model works in.
+
+    Attributes
+    ----------
+    values : ndarray of float64 or float32, shape (n, d), C-contiguous
+        Rows without missing values.
+    weights : ndarray of float64, shape (n,), or None
+        Non-negative row weights; None means one each.
+    kept : ndarray of bool, shape (N,), or None
+        Which of the block's N stored rows are in `values` (the others are missing);
+        None means all of them.
+    """
+
+    values: Floats
+    weights: Float64 | None = None
+    kept: Bools | None = None
+
+    @property
+    def n(self) -> int:
+        """Number of usable rows."""
+        return int(self.values.shape[0])
+
+    @property
+    def d(self) -> int:
+        """Number of features."""
+        return int(self.values.shape[1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held, for plans and caches."""
+        return sum(a.nbytes for a in (self.values, self.weights, self.kept) if a is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a fitted model says of n rows.
+
+    Attributes
+    ----------
+    label : ndarray of int64, shape (n,)
+        The most probable component of each row.
+    probability : ndarray of float64, shape (n, k)
+        Responsibilities; each row sums to one.
+    log_density : ndarray of float64, shape (n,)
+        Log of the mixture's density at each row, natural log.
+    """
+
+    label: Ints
+    probability: Float64
+    log_density: Float64
+
+
+class Addable(Protocol):
+    """Anything a pass returns: results of blocks add up to the result of the data."""
+
+    def __add__(self, other: Self, /) -> Self: ...
+
+
+S = TypeVar("S", bound=Addable)
+S_co = TypeVar("S_co", covariant=True)
+
+
+class Block(Protocol):
+    """A run of stored chunks: the leaf of the reduction tree, and what is read at once.
+
+    A block is small and picklable; its rows come into being where `load` is called.
+    """
+
+    @property
+    def index(self) -> int:
+        """Position in the data's own order, from 0."""
+
+    @property
+    def n(self) -> int:
+        """Number of stored rows, missing ones included."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its rows once decoded."""
+
+    def load(self) -> Rows:
+        """Read, decode, scale and mask the rows."""
+
+
+class Pass(Protocol[S_co]):
+    """A pure function of one block of rows: picklable, without side channels.
+
+    Calling it twice on a block changes nothing, so a task may be repeated at will.
+    """
+
+    def __call__(self, rows: Rows, block: int, /) -> S_co:
+        """Return this block's part of the result."""
+
+
