@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, Self, TypeVar
 
@@ -59,15 +58,18 @@ class Assignment:
     ----------
     label : ndarray of int64, shape (n,)
         The most probable component of each row.
-    probability : ndarray of float64, shape (n, k)
-        Responsibilities; each row sums to one.
     log_density : ndarray of float64, shape (n,)
-        Log of the mixture's density at each row, natural log.
+        Natural log of the model's density at each row.
+    uncertainty : ndarray of float64, shape (n,)
+        Probability that the label is wrong: what the other components hold.
+    probability : ndarray of float64, shape (n, k), or None
+        Responsibilities; each row sums to one. None when they were not asked for.
     """
 
     label: Ints
-    probability: Float64
     log_density: Float64
+    uncertainty: Float64
+    probability: Float64 | None = None
 
 
 class Addable(Protocol):

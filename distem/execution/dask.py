@@ -1,0 +1,323 @@
+"""Passes on a Dask cluster: the only module that imports dask or distributed.
+
+A task is a partition, many chunks, because the scheduler needs about a millisecond per task whatever
+the task does. Parameters travel as task arguments: a lost worker loses nothing that cannot be redone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Self
+
+import dask
+from distributed import Client, Future, LocalCluster, Security, get_client
+from distributed.client import FutureCancelledError
+from distributed.comm.core import CommClosedError
+from distributed.scheduler import KilledWorker
+
+from distem.errors import ClusterError, Interrupted
+from distem.execution.base import (
+    Capacity,
+    Span,
+    load,
+    merge,
+    middle,
+    partition,
+    pass_name,
+    pin_blas_for_good,
+    reduce_blocks,
+    reduce_rows,
+)
+from distem.types import Block, Pass, Rows, S
+
+PARTITIONS_PER_THREAD = 4
+MERGE_FAN_IN = 16
+"""Up to so many sums are added by the driver; more are first merged on the workers."""
+
+COMPARED_PACKAGES = ("distem", "numpy", "numba")
+
+_serial_numbers = itertools.count()
+
+
+def _load_partition(blocks: Sequence[Block]) -> list[Rows]:
+    return load(blocks)
+
+
+def _run_resident(rows: Sequence[Rows], span: Span, run: Pass[S]) -> S:
+    pin_blas_for_good()
+    return reduce_rows(rows, span, run)
+
+
+def _run_streamed(blocks: Sequence[Block], span: Span, run: Pass[S]) -> S:
+    pin_blas_for_good()
+    return reduce_blocks(blocks, span, run)
+
+
+def _merge_sums(span: Span, parts: Sequence[Span], sums: Sequence[S]) -> S:
+    return merge(span, dict(zip(parts, sums, strict=True)))
+
+
+@dataclass(frozen=True)
+class DaskBlocks:
+    """Partitions on a cluster, resident as futures or read anew in every pass."""
+
+    client: Client
+    blocks: Sequence[Block]
+    partitions: list[Span]
+    resident: Mapping[Span, Future] | None
+
+    def map_reduce(self, run: Pass[S]) -> S:
+        """Run a pass on every block and add the results along the fixed tree."""
+        name, number = pass_name(run), next(_serial_numbers)
+        with _cluster_failures():
+            futures = {span: self._submit(span, run, f"{name}-{number}-{span[0]}") for span in self.partitions}
+            whole = (0, len(self.blocks))
+            while len(futures) > MERGE_FAN_IN:
+                futures = self._merge_level(whole, futures, f"merge-{name}-{number}")
+            sums = self.client.gather(list(futures.values()))
+        return merge(whole, dict(zip(futures, sums, strict=True)))
+
+    def _submit(self, span: Span, run: Pass[S], key: str) -> Future:
+        if self.resident is not None:
+            return self.client.submit(_run_resident, self.resident[span], span, run, key=key, pure=False)
+        return self.client.submit(_run_streamed, self.blocks[slice(*span)], span, run, key=key, pure=False)
+
+    def _merge_level(self, whole: Span, futures: dict[Span, Future], key: str) -> dict[Span, Future]:
+        """Merge on the workers what lies below each subtree of at most MERGE_FAN_IN sums."""
+        merged: dict[Span, Future] = {}
+
+        def visit(span: Span) -> None:
+            if span in futures:
+                merged[span] = futures[span]
+                return
+            parts = [part for part in futures if span[0] <= part[0] and part[1] <= span[1]]
+            if len(parts) <= MERGE_FAN_IN:
+                merged[span] = self.client.submit(
+                    _merge_sums, span, parts, [futures[p] for p in parts], key=f"{key}-{span[0]}-{span[1]}", pure=False
+                )
+                return
+            cut = middle(span)
+            visit((span[0], cut))
+            visit((cut, span[1]))
+
+        visit(whole)
+        return merged
+
+
+class DaskExecutor:
+    """Runs passes on a Dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        A connected, synchronous client.
+    owned : sequence of closable, optional
+        What `close` closes: a cluster this executor started, its client.
+    """
+
+    def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
+        self.client = client
+        self._owned = list(owned)
+
+    @property
+    def capacity(self) -> Capacity:
+        """The workers that are there now."""
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        limits = [w["memory_limit"] for w in workers if w.get("memory_limit")]
+        return Capacity(
+            workers=len(workers),
+            threads=sum(w["nthreads"] for w in workers),
+            memory_per_worker=min(limits) if limits else None,
+        )
+
+    @property
+    def dashboard(self) -> str | None:
+        """Address of the cluster's dashboard, where there is one."""
+        link = getattr(self.client, "dashboard_link", None)
+        return str(link) if link else None
+
+    @contextmanager
+    def open(
+        self, blocks: Sequence[Block], *, resident: bool, partitions: int | None = None
+    ) -> Iterator[DaskBlocks]:
+        """Cut the blocks into partitions; `resident` ones are loaded by one task each and kept."""
+        count = partitions or PARTITIONS_PER_THREAD * max(1, self.capacity.threads)
+        spans = partition([b.n for b in blocks], count)
+        futures = None
+        if resident:
+            number = next(_serial_numbers)
+            with _cluster_failures():
+                futures = {
+                    span: self.client.submit(
+                        _load_partition, blocks[slice(*span)], key=f"load-{number}-{span[0]}", pure=False
+                    )
+                    for span in spans
+                }
+        yield DaskBlocks(self.client, blocks, spans, futures)
+
+    def refuse_version_skew(self) -> None:
+        """Raise if a worker runs another version of what decides the bits.
+
+        Raises
+        ------
+        ClusterError
+            With the list of packages, versions and workers.
+        """
+        found = self.client.get_versions(packages=list(COMPARED_PACKAGES))
+        here = found["client"]
+        differences = []
+        for address, there in found["workers"].items():
+            ours, theirs = _versions(here), _versions(there)
+            differences += [
+                f"{package} is {theirs.get(package) or 'missing'} on {address} and {version} here"
+                for package, version in ours.items()
+                if theirs.get(package) != version
+            ]
+        if differences:
+            raise ClusterError(
+                f"The workers run other versions than this process: {'; '.join(differences[:8])}.",
+                "Install the same versions on every worker.",
+            )
+
+    def close(self) -> None:
+        """Close what this executor started; a client that was given stays open."""
+        for thing in self._owned:
+            thing.close()
+        self._owned.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _versions(info: Mapping[str, Any]) -> dict[str, str]:
+    packages = {name: info["packages"].get(name) for name in COMPARED_PACKAGES}
+    python = ".".join(str(info["host"]["python"]).split(".")[:2])
+    return {"python": python, **packages}
+
+
+@contextmanager
+def _cluster_failures() -> Iterator[None]:
+    """Turn the ways a cluster is lost into one ending the user can act on."""
+    try:
+        yield
+    except KilledWorker as error:
+        raise Interrupted(
+            f"Workers were killed three times over while running {error.task}, most likely for want of memory.",
+            "Give the workers more memory or set cluster.resident: false, then run the same command to go on.",
+        ) from error
+    except (FutureCancelledError, CommClosedError, TimeoutError, OSError) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise
+        raise Interrupted(
+            f"The cluster was lost: {type(error).__name__}: {error}.", "Run the same command to go on."
+        ) from error
+
+
+def local(
+    workers: int | None = None,
+    threads: int = 1,
+    memory: int | str | None = "auto",
+    dashboard_address: str | None = "127.0.0.1:0",
+) -> DaskExecutor:
+    """Start a cluster of processes on this machine, bound to loopback.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of processes; default: one per core this process may use.
+    threads : int
+        Threads of each.
+    memory : int, str or None
+        Bytes each may use, "auto" for an even share of the machine, None for no limit.
+    dashboard_address : str or None
+        Where the dashboard listens; None for none.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    with dask.config.set({"distributed.worker.daemon": True}):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=memory,
+            host="127.0.0.1",
+            dashboard_address=_dashboard(dashboard_address),
+            silence_logs=40,
+        )
+    client = Client(cluster, set_as_default=False)
+    return DaskExecutor(client, owned=[client, cluster])
+
+
+def _dashboard(address: str | None) -> str | None:
+    """Bokeh is an extra: without it the cluster runs without a dashboard."""
+    try:
+        import bokeh  # noqa: F401
+    except ImportError:
+        return None
+    return address
+
+
+def connect(
+    address: str, *, security: Mapping[str, str] | None = None, timeout: float = 10.0
+) -> DaskExecutor:
+    """Use a running scheduler.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://host:port`` or ``tls://host:port``.
+    security : mapping, optional
+        ``ca_file``, ``cert`` and ``key``: paths of PEM files.
+    timeout : float
+        Seconds to wait for the scheduler.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer, has no workers, or they run other versions.
+    """
+    try:
+        client = Client(address, timeout=timeout, security=_security(security), set_as_default=False)
+    except (OSError, TimeoutError, ValueError, CommClosedError) as error:
+        raise ClusterError(
+            f"The Dask scheduler at {address} did not answer within {timeout:g} s ({error}).",
+            "Check cluster.address, that the scheduler runs and that this machine may reach its port.",
+        ) from error
+    executor = DaskExecutor(client, owned=[client])
+    try:
+        executor.client.wait_for_workers(1, timeout=timeout)
+        executor.refuse_version_skew()
+    except TimeoutError as error:
+        executor.close()
+        raise ClusterError(
+            f"The Dask scheduler at {address} has no workers after {timeout:g} s.",
+            "Start workers, or raise cluster.timeout.",
+        ) from error
+    except ClusterError:
+        executor.close()
+        raise
+    return executor
+
+
+def _security(files: Mapping[str, str] | None) -> Security | None:
+    if not files:
+        return None
+    return Security(
+        tls_ca_file=files.get("ca_file"),
+        tls_client_cert=files.get("cert"),
+        tls_client_key=files.get("key"),
+        require_encryption=True,
+    )
+
+
+def current_client() -> Client | None:
+    """The Dask client in scope, or None."""
+    try:
+        return get_client()
+    except ValueError:
+        return None

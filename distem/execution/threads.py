@@ -1,0 +1,87 @@
+"""Passes on the threads of this process: the kernels release the interpreter's lock."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+from distem.execution.base import (
+    Capacity,
+    Span,
+    load,
+    merge,
+    one_blas_thread,
+    partition,
+    reduce_blocks,
+    reduce_rows,
+)
+from distem.types import Block, Pass, Rows, S
+
+PARTITIONS_PER_THREAD = 4
+
+
+@dataclass(frozen=True)
+class ThreadBlocks:
+    """Partitions shared out among threads."""
+
+    pool: ThreadPoolExecutor
+    blocks: Sequence[Block]
+    partitions: list[Span]
+    rows: dict[Span, list[Rows]] | None
+
+    def map_reduce(self, run: Pass[S]) -> S:
+        """Run a pass on every block and add the results along the fixed tree."""
+
+        def part(span: Span) -> S:
+            if self.rows is not None:
+                return reduce_rows(self.rows[span], span, run)
+            return reduce_blocks(self.blocks[slice(*span)], span, run)
+
+        sums = dict(zip(self.partitions, self.pool.map(part, self.partitions), strict=True))
+        return merge((0, len(self.blocks)), sums)
+
+
+class ThreadsExecutor:
+    """Runs passes on a pool of threads.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of threads; default: the cores this process may use.
+    """
+
+    def __init__(self, workers: int | None = None) -> None:
+        self.workers = workers or len(os.sched_getaffinity(0))
+        self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="distem")
+
+    @property
+    def capacity(self) -> Capacity:
+        """The threads of one process."""
+        return Capacity(workers=1, threads=self.workers, memory_per_worker=None)
+
+    @contextmanager
+    def open(
+        self, blocks: Sequence[Block], *, resident: bool, partitions: int | None = None
+    ) -> Iterator[ThreadBlocks]:
+        """Cut the blocks into partitions; `resident` ones are read once and kept."""
+        spans = partition([b.n for b in blocks], partitions or PARTITIONS_PER_THREAD * self.workers)
+        with one_blas_thread():
+            rows = None
+            if resident:
+                loaded = self._pool.map(lambda span: load(blocks[slice(*span)]), spans)
+                rows = dict(zip(spans, loaded, strict=True))
+            yield ThreadBlocks(self._pool, blocks, spans, rows)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

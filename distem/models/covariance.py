@@ -1,0 +1,297 @@
+"""The four shapes of a Gaussian's covariance: estimation, floors, factors, packing.
+
+The names and array shapes are scikit-learn's: full (k, d, d), tied (d, d), diag (k, d), spherical (k,).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from distem.types import Float64
+
+SINGULAR = 8.0 * float(np.finfo(np.float64).eps)
+"""Squared pivot of a correlation matrix, per feature, below which it is singular to rounding."""
+SMALLEST_VARIANCE = 1e-300
+
+
+class Covariance(Protocol):
+    """One shape of covariance."""
+
+    kind: ClassVar[str]
+
+    def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
+        """Covariances about the new means, which lie `shift` from where `second` was taken."""
+
+    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+        """Add `reg_covar` to every variance and lift those that are still below `least`."""
+
+    def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
+        """Precision Cholesky factors, and the covariances made non-singular where they were."""
+
+    def variances(self, covariances: Float64, k: int, d: int) -> Float64:
+        """Variances, shape (k, d)."""
+
+    def matrices(self, covariances: Float64, k: int, d: int) -> Float64:
+        """Covariance matrices, shape (k, d, d)."""
+
+    def quadratic(self, second: Float64, factors: Float64) -> float:
+        """Sum over rows and components of r (x - mu)' Lambda (x - mu), from second moments."""
+
+    def log_det(self, factors: Float64, k: int, d: int) -> Float64:
+        """Half the log-determinant of the precision, shape (k,)."""
+
+    def n_parameters(self, k: int, d: int) -> int:
+        """Free parameters."""
+
+    def pack(self, covariances: Float64) -> Float64:
+        """Unconstrained vector: Cholesky factors with the log of their diagonals."""
+
+    def unpack(self, vector: Float64, k: int, d: int) -> Float64:
+        """The covariances of `vector`."""
+
+    def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
+        """Give one component the average covariance of the others."""
+
+    def drop(self, covariances: Float64, component: int) -> Float64:
+        """Without one component."""
+
+
+def _outer(shift: Float64) -> Float64:
+    return shift[:, :, None] * shift[:, None, :]
+
+
+def _lift_diagonal(matrix: Float64, least: Float64) -> Float64:
+    diagonal = np.diagonal(matrix, axis1=-2, axis2=-1)
+    extra = np.maximum(least - diagonal, 0.0)
+    if not extra.any():
+        return matrix
+    lifted = matrix.copy()
+    np.einsum("...ii->...i", lifted)[...] += extra
+    return lifted
+
+
+def _factor(matrix: Float64) -> tuple[Float64, Float64]:
+    """Upper-triangular P with inverse(matrix) = P P', and the matrix, lifted if it is singular.
+
+    The correlation matrix is factored, so columns of any scale stand side by side.
+    """
+    d = matrix.shape[0]
+    scale = np.sqrt(np.diagonal(matrix))
+    correlation = matrix / scale[:, None] / scale[None, :]
+    try:
+        lower = np.linalg.cholesky(correlation)
+        singular = bool((np.diagonal(lower) ** 2).min() < d * SINGULAR)
+    except np.linalg.LinAlgError:
+        singular = True
+    if singular:
+        values, vectors = np.linalg.eigh(correlation)
+        correlation = (vectors * np.maximum(values, 16 * d * SINGULAR)) @ vectors.T
+        correlation = (correlation + correlation.T) / 2
+        lower = np.linalg.cholesky(correlation)
+        matrix = correlation * scale[:, None] * scale[None, :]
+    inverse = solve_triangular(lower, np.eye(d), lower=True)
+    return np.ascontiguousarray(inverse.T) / scale[:, None], matrix
+
+
+def _pack_matrix(matrix: Float64) -> Float64:
+    scale = np.sqrt(np.diagonal(matrix))
+    lower = np.linalg.cholesky(matrix / scale[:, None] / scale[None, :]) * scale[:, None]
+    d = matrix.shape[0]
+    return np.concatenate([np.log(np.diagonal(lower)), lower[np.tril_indices(d, -1)]])
+
+
+def _unpack_matrix(vector: Float64, d: int) -> Float64:
+    lower = np.diag(np.exp(vector[:d]))
+    lower[np.tril_indices(d, -1)] = vector[d:]
+    return lower @ lower.T
+
+
+def _mean_of_others(covariances: Float64, weights: Float64, component: int) -> Float64:
+    others = weights.copy()
+    others[component] = 0.0
+    if others.sum() <= 0.0:
+        others = np.ones_like(weights)
+    out = covariances.copy()
+    out[component] = np.tensordot(others / others.sum(), covariances, axes=1)
+    return out
+
+
+@dataclass(frozen=True)
+class Full:
+    """Each component its own matrix, (k, d, d)."""
+
+    kind: ClassVar[str] = "full"
+
+    def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
+        return second / mass[:, None, None] - _outer(shift)
+
+    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+        return _lift_diagonal(covariances + reg_covar * np.eye(covariances.shape[-1]), least)
+
+    def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
+        pairs = [_factor(c) for c in covariances]
+        return np.stack([p for p, _ in pairs]), np.stack([c for _, c in pairs])
+
+    def variances(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.diagonal(covariances, axis1=1, axis2=2).copy()
+
+    def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return covariances.copy()
+
+    def quadratic(self, second: Float64, factors: Float64) -> float:
+        return float(np.einsum("kij,kil,klj->", factors, second, factors, optimize=True))
+
+    def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.log(np.abs(np.diagonal(factors, axis1=1, axis2=2))).sum(axis=1)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d * (d + 1) // 2
+
+    def pack(self, covariances: Float64) -> Float64:
+        return np.concatenate([_pack_matrix(c) for c in covariances])
+
+    def unpack(self, vector: Float64, k: int, d: int) -> Float64:
+        return np.stack([_unpack_matrix(part, d) for part in np.split(vector, k)])
+
+    def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
+        return _mean_of_others(covariances, weights, component)
+
+    def drop(self, covariances: Float64, component: int) -> Float64:
+        return np.delete(covariances, component, axis=0)
+
+
+@dataclass(frozen=True)
+class Tied:
+    """One matrix for all components, (d, d)."""
+
+    kind: ClassVar[str] = "tied"
+
+    def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
+        return (second - (shift * mass[:, None]).T @ shift) / mass.sum()
+
+    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+        return _lift_diagonal(covariances + reg_covar * np.eye(covariances.shape[-1]), least)
+
+    def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
+        return _factor(covariances)
+
+    def variances(self, covariances: Float64, k: int, d: int) -> Float64:
+        return np.broadcast_to(np.diagonal(covariances), (k, d)).copy()
+
+    def matrices(self, covariances: Float64, k: int, d: int) -> Float64:
+        return np.broadcast_to(covariances, (k, d, d)).copy()
+
+    def quadratic(self, second: Float64, factors: Float64) -> float:
+        return float(np.einsum("ij,il,lj->", factors, second, factors, optimize=True))
+
+    def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.full(k, np.log(np.abs(np.diagonal(factors))).sum())
+
+    def n_parameters(self, k: int, d: int) -> int:  # noqa: ARG002
+        return d * (d + 1) // 2
+
+    def pack(self, covariances: Float64) -> Float64:
+        return _pack_matrix(covariances)
+
+    def unpack(self, vector: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return _unpack_matrix(vector, d)
+
+    def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:  # noqa: ARG002
+        return covariances
+
+    def drop(self, covariances: Float64, component: int) -> Float64:  # noqa: ARG002
+        return covariances
+
+
+@dataclass(frozen=True)
+class Diag:
+    """Each component its own variances, (k, d)."""
+
+    kind: ClassVar[str] = "diag"
+
+    def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
+        return np.maximum(second / mass[:, None] - shift**2, 0.0)
+
+    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+        return np.maximum(covariances + reg_covar, least)
+
+    def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
+        return 1.0 / np.sqrt(covariances), covariances
+
+    def variances(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return covariances.copy()
+
+    def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return covariances[:, :, None] * np.eye(d)
+
+    def quadratic(self, second: Float64, factors: Float64) -> float:
+        return float((second * factors**2).sum())
+
+    def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.log(factors).sum(axis=1)
+
+    def n_parameters(self, k: int, d: int) -> int:
+        return k * d
+
+    def pack(self, covariances: Float64) -> Float64:
+        return np.log(covariances).ravel()
+
+    def unpack(self, vector: Float64, k: int, d: int) -> Float64:
+        return np.exp(vector).reshape(k, d)
+
+    def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
+        return _mean_of_others(covariances, weights, component)
+
+    def drop(self, covariances: Float64, component: int) -> Float64:
+        return np.delete(covariances, component, axis=0)
+
+
+@dataclass(frozen=True)
+class Spherical:
+    """Each component one variance, (k,)."""
+
+    kind: ClassVar[str] = "spherical"
+
+    def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
+        return np.maximum((second / mass - (shift**2).sum(axis=1)) / shift.shape[1], 0.0)
+
+    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+        return np.maximum(covariances + reg_covar, least.mean())
+
+    def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
+        return 1.0 / np.sqrt(covariances), covariances
+
+    def variances(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.repeat(covariances[:, None], d, axis=1)
+
+    def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return covariances[:, None, None] * np.eye(d)
+
+    def quadratic(self, second: Float64, factors: Float64) -> float:
+        return float((second * factors**2).sum())
+
+    def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return d * np.log(factors)
+
+    def n_parameters(self, k: int, d: int) -> int:  # noqa: ARG002
+        return k
+
+    def pack(self, covariances: Float64) -> Float64:
+        return np.log(covariances)
+
+    def unpack(self, vector: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
+        return np.exp(vector)
+
+    def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
+        return _mean_of_others(covariances, weights, component)
+
+    def drop(self, covariances: Float64, component: int) -> Float64:
+        return np.delete(covariances, component, axis=0)
+
+
+COVARIANCES: dict[str, Covariance] = {c.kind: c for c in (Full(), Tied(), Diag(), Spherical())}
+"""The shapes by name."""

@@ -1,0 +1,149 @@
+"""Gaussian components: full, tied, diag and spherical covariances."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distem.models.base import Moments
+from distem.models.covariance import COVARIANCES, SMALLEST_VARIANCE, Covariance
+from distem.types import Float64, Rows
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+EPS = float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GaussianTheta:
+    """Parameters of k Gaussians.
+
+    Attributes
+    ----------
+    means : ndarray, shape (k, d)
+    covariances : ndarray
+        (k, d, d), (d, d), (k, d) or (k,), by the kind of covariance.
+    precisions_cholesky : ndarray
+        Factors P with inverse covariance P P'; same shape as `covariances`.
+    """
+
+    means: Float64
+    covariances: Float64
+    precisions_cholesky: Float64
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """A Gaussian component.
+
+    Parameters
+    ----------
+    covariance : {"full", "tied", "diag", "spherical"}
+        Shape of the covariances.
+    reg_covar : float
+        Added to every variance in the M-step.
+    floor : float
+        Least variance of a component, relative to that of the data.
+    data_variance : ndarray, shape (d,), or None
+        Variance of each feature over the data, which `floor` refers to; None means one.
+    kernels : {"compiled", "reference"}
+        Which kernels do the work.
+    """
+
+    covariance: str = "full"
+    reg_covar: float = 1e-6
+    floor: float = 1e-24
+    data_variance: Float64 | None = None
+    kernels: str = "compiled"
+
+    @property
+    def shape(self) -> Covariance:
+        """The covariance's shape."""
+        return COVARIANCES[self.covariance]
+
+    def _kernel(self, verb: str) -> Any:
+        module = importlib.import_module(f"distem.kernels.{self.kernels}")
+        return getattr(module, f"{verb}_{self.covariance}")
+
+    def _least(self, d: int) -> Float64:
+        variance = np.ones(d) if self.data_variance is None else self.data_variance
+        return np.maximum(self.floor * variance, SMALLEST_VARIANCE)
+
+    def theta(self, means: Float64, covariances: Float64) -> GaussianTheta:
+        """Parameters from means and covariances, which are made non-singular where they are not."""
+        factors, covariances = self.shape.factor(covariances)
+        return GaussianTheta(means, covariances, factors)
+
+    def e_step(self, rows: Rows, weights: Float64, theta: GaussianTheta) -> tuple[float, Moments]:
+        """Log-likelihood and moments in one sweep; `weights` are logs of the mixing weights, (k,)."""
+        out = self._kernel("e_step")(rows.values, rows.weights, weights, theta.means, theta.precisions_cholesky)
+        return float(out[0]), Moments(*out[1:])
+
+    def log_density(self, rows: Rows, theta: GaussianTheta) -> Float64:
+        """Log densities, shape (n, k)."""
+        out: Float64 = self._kernel("log_density")(rows.values, theta.means, theta.precisions_cholesky)
+        return out
+
+    def accumulate(self, rows: Rows, resp: Float64, theta: GaussianTheta) -> Moments:
+        """Moments about the means of `theta`; `resp` (n, k) carries the row weights."""
+        return Moments(*self._kernel("moments")(rows.values, resp, theta.means))
+
+    def maximise(self, moments: Moments, theta: GaussianTheta) -> GaussianTheta:
+        """The maximum-likelihood means and covariances, regularised and floored."""
+        mass = moments.mass + 10 * EPS
+        shift = moments.first / mass[:, None]
+        covariances = self.shape.estimate(mass, shift, moments.second)
+        least = self._least(theta.means.shape[1])
+        return self.theta(theta.means + shift, self.shape.regularise(covariances, self.reg_covar, least))
+
+    def expected_log_density(self, moments: Moments, theta: GaussianTheta) -> float:
+        """Sum over rows and components of r log N(x; mu_k, Sigma_k)."""
+        k, d = theta.means.shape
+        constant = self.shape.log_det(theta.precisions_cholesky, k, d) - d * LOG_2PI / 2
+        return float(moments.mass @ constant) - self.shape.quadratic(moments.second, theta.precisions_cholesky) / 2
+
+    def point_like(self, theta: GaussianTheta) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Components without spread: at the floor in every feature, shape (k,)."""
+        k, d = theta.means.shape
+        variances = self.shape.variances(theta.covariances, k, d)
+        return np.asarray((variances <= 2.0 * self._least(d)).all(axis=1))
+
+    def n_parameters(self, theta: GaussianTheta) -> int:
+        """Free parameters of means and covariances."""
+        k, d = theta.means.shape
+        return k * d + self.shape.n_parameters(k, d)
+
+    def pack(self, theta: GaussianTheta) -> Float64:
+        """Unconstrained vector: means, then packed covariances."""
+        return np.concatenate([theta.means.ravel(), self.shape.pack(theta.covariances)])
+
+    def unpack(self, vector: Float64, like: GaussianTheta) -> GaussianTheta:
+        """The parameters of `vector`, in the shape of `like`."""
+        k, d = like.means.shape
+        covariances = self.shape.unpack(vector[k * d :], k, d)
+        covariances = self.shape.regularise(covariances, 0.0, self._least(d))
+        return self.theta(vector[: k * d].reshape(k, d).copy(), covariances)
+
+    def relocate(self, theta: GaussianTheta, weights: Float64, component: int, where: Float64) -> GaussianTheta:
+        """Move a component to `where`, with the mean covariance of the others."""
+        means = theta.means.copy()
+        means[component] = where
+        return self.theta(means, self.shape.relocate(theta.covariances, weights, component))
+
+    def drop(self, theta: GaussianTheta, component: int) -> GaussianTheta:
+        """Without one component."""
+        means = np.delete(theta.means, component, axis=0)
+        return self.theta(means, self.shape.drop(theta.covariances, component))
+
+    def sample(self, theta: GaussianTheta, counts: Float64, rng: np.random.Generator) -> Float64:
+        """Draw `counts[k]` rows from each component, in order of component."""
+        k, d = theta.means.shape
+        matrices = self.shape.matrices(theta.covariances, k, d)
+        draws = []
+        for mean, matrix, count in zip(theta.means, matrices, counts.astype(int), strict=True):
+            scale = np.sqrt(np.diagonal(matrix))
+            lower = np.linalg.cholesky(matrix / scale[:, None] / scale[None, :]) * scale[:, None]
+            draws.append(mean + rng.standard_normal((count, d)) @ lower.T)
+        return np.concatenate(draws)
