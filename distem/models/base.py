@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, get_type_hints
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distem.types import Assignment, Float64, Rows
 
@@ -16,6 +17,28 @@ class Stats:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def to_arrays(self, prefix: str = "") -> dict[str, NDArray[Any]]:
+        """All fields as named arrays, for checkpoints."""
+        out: dict[str, NDArray[Any]] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            name = prefix + field.name
+            out |= value.to_arrays(f"{name}.") if isinstance(value, Stats) else {name: np.asarray(value)}
+        return out
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]], prefix: str = "") -> Self:
+        """The statistics of `to_arrays`, bit for bit."""
+        kinds = get_type_hints(cls)
+        values = []
+        for field in fields(cls):
+            kind, name = kinds[field.name], prefix + field.name
+            if isinstance(kind, type) and issubclass(kind, Stats):
+                values.append(kind.from_arrays(arrays, f"{name}."))
+            else:
+                values.append(kind(arrays[name]) if kind in (int, float) else arrays[name])
+        return cls(*values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,25 +87,14 @@ class MixtureStats(Stats):
         return self.log_likelihood / self.total
 
 
-P = TypeVar("P")
-T = TypeVar("T", bound=Stats)
-
-
-class EMStats(Protocol):
-    """What the EM loop reads of any model's statistics."""
-
-    @property
-    def mean_log_likelihood(self) -> float:
-        """Log-likelihood per row of the parameters the pass was given."""
-
-    def __add__(self, other: Self, /) -> Self: ...
-
-
 class Model(Protocol):
     """A family of distributions that EM can fit.
 
-    All methods are pure; a model is small and picklable.
+    All methods are pure; a model is small and picklable. Its statistics have `n`, `total`,
+    `log_likelihood` and `mean_log_likelihood`.
     """
+
+    stats_type: ClassVar[type[Stats]]
 
     def e_step(self, rows: Rows, params: Any) -> Any:
         """Sufficient statistics of some rows under the parameters."""

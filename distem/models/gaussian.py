@@ -98,6 +98,22 @@ class Gaussian:
         least = self._least(theta.means.shape[1])
         return self.theta(theta.means + shift, self.shape.regularise(covariances, self.reg_covar, least))
 
+    def begin(self, rows: Rows, resp: Float64, means: Float64) -> GaussianTheta:
+        """Starting parameters from hard or soft assignments of a few rows.
+
+        Components of few rows are shrunk towards the spread that all have on average, as if each
+        held d + 1 rows of it: a start with a spike would stay there.
+        """
+        k, d = means.shape
+        moments = Moments(*self._kernel("moments")(rows.values, resp, means))
+        total, shift = moments.mass.sum(), np.zeros((k, d))
+        prior = (d + 1.0) * total / max(rows.n, 1)
+        second = moments.second
+        if self.covariance != "tied":
+            second = second + prior * second.sum(axis=0) / total
+        covariances = self.shape.estimate(moments.mass + (prior if self.covariance != "tied" else 0.0), shift, second)
+        return self.theta(means, self.shape.regularise(covariances, self.reg_covar, self._least(d)))
+
     def expected_log_density(self, moments: Moments, theta: GaussianTheta) -> float:
         """Sum over rows and components of r log N(x; mu_k, Sigma_k)."""
         k, d = theta.means.shape
@@ -107,6 +123,8 @@ class Gaussian:
     def point_like(self, theta: GaussianTheta) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Components without spread: at the floor in every feature, shape (k,)."""
         k, d = theta.means.shape
+        if self.covariance == "tied":  # one spread for all: no component can lose it alone
+            return np.zeros(k, dtype=bool)
         variances = self.shape.variances(theta.covariances, k, d)
         return np.asarray((variances <= 2.0 * self._least(d)).all(axis=1))
 

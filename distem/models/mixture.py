@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from distem.kernels import reference
-from distem.models.base import MixtureStats, Moments, log_weights
+from distem.models.base import MixtureStats, Moments, Stats, log_weights
 from distem.models.gaussian import EPS, Gaussian, GaussianTheta
 from distem.types import Assignment, Float64, Ints, Rows
 
@@ -15,6 +16,9 @@ TILE = 8192
 """Rows whose n x k matrices exist at once where only their reductions are asked for."""
 DEAD_ROWS = 1e-6
 """A component with less than this share of one average row has died."""
+LONE_ROWS = 1.5
+"""A component without spread and with less than so many rows sits on one row; with more, the rows
+are equal to each other and it is right to have no spread."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,6 +45,7 @@ class Mixture:
     """
 
     component: Gaussian
+    stats_type: ClassVar[type[Stats]] = MixtureStats
 
     def e_step(self, rows: Rows, params: MixtureParams) -> MixtureStats:
         """Sufficient statistics of some rows, in one fused sweep."""
@@ -112,11 +117,12 @@ class Mixture:
         return MixtureParams(weights / weights.sum(), self.component.unpack(vector[like.k :], like.theta))
 
     def collapsed(self, stats: MixtureStats, params: MixtureParams) -> tuple[int, ...]:
-        """Components whose rows or spread are gone."""
+        """Components that hold no row, or one row and no spread."""
         if stats.n == 0 or params.k == 1:
             return ()
-        dead = stats.moments.mass < DEAD_ROWS * stats.total / stats.n
-        return tuple(int(i) for i in np.flatnonzero(dead | self.component.point_like(params.theta)))
+        rows = stats.moments.mass * (stats.n / stats.total)
+        lone = (rows < LONE_ROWS) & self.component.point_like(params.theta)
+        return tuple(int(i) for i in np.flatnonzero((rows < DEAD_ROWS) | lone))
 
     def relocate(self, params: MixtureParams, component: int, where: Float64) -> MixtureParams:
         """Put a component at `where`, with an even share of the weight and the others' mean spread."""

@@ -1,0 +1,212 @@
+"""The EM loop: E-step, reduce, stop?, M-step, observe. Any number of fits share each pass.
+
+A `Climb` is one fit on its way up. It is advanced by the statistics of a pass and holds all that
+the next pass depends on, so a checkpoint of it resumes with the same bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from distem.em.acceleration import Accelerator, Plain
+from distem.em.repair import Repair
+from distem.em.stopping import Reason, StopRule, TracePoint, gain_left
+from distem.errors import FitError
+from distem.events import CandidateDone, ComponentCollapsed, Event, Observer, PassDone, silent
+from distem.execution.base import BlockSet, one_blas_thread
+from distem.models.base import Model
+from distem.types import Rows
+
+ROUNDING = 1e-12
+"""An accelerated step is taken back when the likelihood falls by more than this share of itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepStats:
+    """Statistics of several fits over the same rows."""
+
+    each: tuple[Any, ...]
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(tuple(a + b for a, b in zip(self.each, other.each, strict=True)))
+
+
+@dataclass(frozen=True)
+class EStep:
+    """The pass: the E-steps of several fits on each block, while it is in cache."""
+
+    fits: tuple[tuple[Model, Any], ...]
+    name: ClassVar[str] = "e-step"
+
+    def __call__(self, rows: Rows, block: int) -> SweepStats:  # noqa: ARG002
+        """Statistics of each fit on this block."""
+        return SweepStats(tuple(model.e_step(rows, params) for model, params in self.fits))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a fit ended.
+
+    Attributes
+    ----------
+    params : object
+        The best parameters whose likelihood is known.
+    stats : object
+        Statistics under `params`: one more M-step costs no pass.
+    trace : tuple of TracePoint
+        One entry a pass.
+    reason : Reason
+        Why it stopped, and whether it converged.
+    """
+
+    params: Any
+    stats: Any
+    trace: tuple[TracePoint, ...]
+    reason: Reason
+
+    @property
+    def log_likelihood(self) -> float:
+        """Mean per row under `params`."""
+        return float(self.stats.mean_log_likelihood)
+
+
+@dataclass
+class Climb:
+    """One fit on its way: advanced once a pass until it has a reason to stop."""
+
+    name: str
+    model: Model
+    params: Any
+    stop: StopRule
+    repair: Repair
+    accelerator: Accelerator = field(default_factory=Plain)
+    trace: list[TracePoint] = field(default_factory=list)
+    reason: Reason | None = None
+    repairs: int = 0
+    fresh: bool = False
+    fallback: Any = None
+    best: tuple[Any, Any] | None = None
+
+    def advance(self, stats: Any) -> list[Event]:
+        """Take in the statistics of `params` and move on; return what is worth telling."""
+        value = float(stats.mean_log_likelihood)
+        if not np.isfinite(value):
+            raise FitError(
+                f"The log-likelihood of candidate {self.name} is {value} in pass {len(self.trace) + 1}.",
+                "Check the data for extreme values, or set data.scale: standard.",
+            )
+        accepted = self.fallback is None or not self._fell(value)
+        self.trace.append(TracePoint(value, accepted, self.fresh))
+        self.fresh = False
+        if accepted:
+            self.best = (self.params, stats)
+        self.reason = self.stop(self.trace)
+        if self.reason is not None:
+            return [CandidateDone(self.name, len(self.trace), self.reason.converged, self.reason.sentence)]
+        if not accepted:
+            self.params, self.fallback = self.fallback, None
+            self.accelerator.restart()
+            return []
+        return self._step(stats)
+
+    def _fell(self, value: float) -> bool:
+        assert self.best is not None  # noqa: S101 -- a fallback exists only after an accepted pass
+        before = float(self.best[1].mean_log_likelihood)
+        return value < before - ROUNDING * max(1.0, abs(before))
+
+    def _step(self, stats: Any) -> list[Event]:
+        update = self.model.m_step(stats, self.params)
+        collapsed = self.model.collapsed(stats, update)
+        if collapsed:
+            self.params, events = self._mend(update, collapsed)
+            self.fallback, self.fresh = None, True
+            self.accelerator.restart()
+            return events
+        proposal = self._proposal(update)
+        self.params, self.fallback = (update, None) if proposal is None else (proposal, update)
+        return []
+
+    def _mend(self, params: Any, collapsed: Sequence[int]) -> tuple[Any, list[Event]]:
+        events: list[Event] = []
+        for component in sorted(collapsed, reverse=True):  # from the last, so that dropping shifts none to come
+            key = (len(self.trace), component)
+            params, action = self.repair.mend(self.model, params, component, key=key, done=self.repairs)
+            self.repairs += 1
+            events.append(ComponentCollapsed(len(self.trace), self.name, component, action))
+        return params, events
+
+    def _proposal(self, update: Any) -> Any:
+        if isinstance(self.accelerator, Plain):
+            return None
+        vector = self.accelerator.propose(self.model.pack(self.params), self.model.pack(update))
+        if vector is None or not np.isfinite(vector).all():
+            return None
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                proposal = self.model.unpack(vector, update)
+            except (np.linalg.LinAlgError, ValueError, FloatingPointError):
+                return None
+        finite = all(np.isfinite(a).all() for a in self.model.arrays(proposal).values())
+        return proposal if finite else None
+
+    @property
+    def fit(self) -> Fit:
+        """The ended fit."""
+        if self.reason is None or self.best is None:
+            raise FitError(f"Candidate {self.name} has not ended.", "Run the loop first.")
+        return Fit(*self.best, tuple(self.trace), self.reason)
+
+
+def climb(
+    climbs: Sequence[Climb],
+    blocks: BlockSet,
+    *,
+    observe: Observer = silent,
+    after_pass: Callable[[], None] | None = None,
+    offset: float = 0.0,
+) -> None:
+    """Advance all fits, sharing each pass over the data, until every one has a reason to stop.
+
+    Parameters
+    ----------
+    climbs : sequence of Climb
+        Fits that begin, or go on from a checkpoint.
+    blocks : BlockSet
+        The data.
+    observe : callable
+        Is told each event.
+    after_pass : callable, optional
+        Called when all fits are ready for their next pass: the place for checkpoints. May raise.
+    offset : float
+        Added to reported log-likelihoods, so that they are in the data's own units.
+    """
+    while live := [c for c in climbs if c.reason is None]:
+        started = time.perf_counter()
+        stats = blocks.map_reduce(EStep(tuple((c.model, c.params) for c in live)))
+        told: list[Event] = []
+        with one_blas_thread():
+            for fit, part in zip(live, stats.each, strict=True):
+                told += fit.advance(part)
+        seconds = time.perf_counter() - started
+        for fit, part in zip(live, stats.each, strict=True):
+            point = fit.trace[-1]
+            observe(
+                PassDone(
+                    pass_=len(fit.trace),
+                    candidate=fit.name,
+                    log_likelihood=point.log_likelihood + offset,
+                    gain_left=gain_left(fit.trace),
+                    accepted=point.accepted,
+                    seconds=seconds,
+                    rows_per_s=part.n / seconds,
+                )
+            )
+        for event in told:
+            observe(event)
+        if after_pass is not None:
+            after_pass()

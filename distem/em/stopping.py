@@ -1,0 +1,158 @@
+"""When to stop: small rules that read the trace, and sentences that say why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+FLAT = 16.0 * float(np.finfo(np.float64).eps)
+"""Steps below this share of the log-likelihood are rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracePoint:
+    """One pass.
+
+    Attributes
+    ----------
+    log_likelihood : float
+        Mean per row of the parameters the pass started from.
+    accepted : bool
+        False when an accelerated step was taken back.
+    fresh : bool
+        True when a component was moved or dropped before this pass: what came before
+        is no guide to what follows.
+    """
+
+    log_likelihood: float
+    accepted: bool = True
+    fresh: bool = False
+
+
+Trace = Sequence[TracePoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a fit stopped: whether it converged, and a sentence."""
+
+    converged: bool
+    sentence: str
+
+
+class StopRule(Protocol):
+    """Says after a pass whether it was the last."""
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """Return the reason to stop, or None."""
+
+
+def recent(trace: Trace, count: int) -> list[float]:
+    """The last accepted log-likelihoods, at most `count`, none from before a repair."""
+    out: list[float] = []
+    for point in reversed(trace):
+        if point.accepted:
+            out.append(point.log_likelihood)
+        if point.fresh or len(out) == count:
+            break
+    return out[::-1]
+
+
+def gain_left(trace: Trace) -> float | None:
+    """Aitken's estimate of the log-likelihood per row still to be gained.
+
+    With steps s1 <- s2 <- s3 (latest first) and rate a = max(s1/s2, s2/s3), a geometric tail
+    leaves s1 a / (1 - a). None while the steps do not shrink, or there are too few [1]_.
+
+    References
+    ----------
+    .. [1] McLachlan and Krishnan, The EM Algorithm and Extensions, 2nd ed., section 4.9.
+    """
+    values = recent(trace, 4)
+    if len(values) < 4:
+        return None
+    s3, s2, s1 = np.diff(values)
+    if abs(s1) <= FLAT * max(1.0, abs(values[-1])):
+        return 0.0
+    if s1 <= 0 or s2 <= 0 or s3 <= 0:
+        return None
+    rate = max(s1 / s2, s2 / s3)
+    return float(s1 * rate / (1.0 - rate)) if rate < 1.0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class GainLeft:
+    """Stop when the gain still expected is below a tolerance, or steps are rounding.
+
+    Parameters
+    ----------
+    tolerance : float
+        Log-likelihood per row.
+    """
+
+    tolerance: float
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """See the class."""
+        left = gain_left(trace)
+        if left is None:
+            return None
+        if left == 0.0:
+            return Reason(True, "Converged: the log-likelihood no longer changes beyond rounding.")
+        if left < self.tolerance:
+            return Reason(
+                True, f"Converged: {left:.2g} per row is still expected, less than the tolerance {self.tolerance:g}."
+            )
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Stop when the last step changed the log-likelihood per row by less than a tolerance.
+
+    scikit-learn's rule. On slow problems it stops far from the optimum.
+    """
+
+    tolerance: float
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """See the class."""
+        values = recent(trace, 2)
+        if len(values) < 2 or not trace[-1].accepted:
+            return None
+        step = abs(values[1] - values[0])
+        if step < self.tolerance:
+            return Reason(True, f"Converged: the last step was {step:.2g}, less than the tolerance {self.tolerance:g}.")
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class MaxPasses:
+    """Stop after so many passes."""
+
+    passes: int
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """See the class."""
+        if len(trace) < self.passes:
+            return None
+        left = gain_left(trace)
+        expected = "" if left is None else f", with {left:.2g} per row still expected"
+        return Reason(
+            False,
+            f"Not converged: stopped after {len(trace)} passes{expected}. Allow more passes or a larger tolerance.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FirstOf:
+    """Stop as soon as one of several rules says so."""
+
+    rules: tuple[StopRule, ...]
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """See the class."""
+        return next((reason for rule in self.rules if (reason := rule(trace)) is not None), None)

@@ -1,0 +1,233 @@
+"""Starting parameters: where a climb begins. Random choices are keyed by (seed, purpose, block)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+from sklearn.cluster import KMeans, kmeans_plusplus
+from sklearn.exceptions import ConvergenceWarning
+
+from distem._random import generator
+from distem.errors import FitError
+from distem.kernels import compiled, reference
+from distem.models.mixture import Mixture, MixtureParams
+from distem.types import Float64, Ints, Rows
+
+ROUNDS = 4
+"""Sampling passes of k-means||; one more weighs the candidates."""
+OVERSAMPLING = 2
+"""Candidates drawn in each round, per component."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """Rows drawn without replacement: those with the smallest keys, at most `size` of them.
+
+    Attributes
+    ----------
+    size : int
+        How many are kept at most.
+    keys : ndarray, shape (m,)
+        Random keys; the order of rows is that of their keys.
+    values : ndarray of float64, shape (m, d)
+    weights : ndarray, shape (m,)
+    """
+
+    size: int
+    keys: Float64
+    values: Float64
+    weights: Float64
+
+    @classmethod
+    def of(cls, size: int, keys: Float64, rows: Rows) -> Self:
+        """The rows with the smallest keys."""
+        order = np.argsort(keys, kind="stable")[:size]
+        weights = np.ones(len(order)) if rows.weights is None else rows.weights[order]
+        return cls(size, keys[order], rows.values[order].astype(np.float64), weights)
+
+    def __add__(self, other: Self) -> Self:
+        keys = np.concatenate([self.keys, other.keys])
+        order = np.argsort(keys, kind="stable")[: self.size]
+        return type(self)(
+            self.size,
+            keys[order],
+            np.concatenate([self.values, other.values])[order],
+            np.concatenate([self.weights, other.weights])[order],
+        )
+
+    @property
+    def rows(self) -> Rows:
+        """The rows, with their weights where these differ."""
+        return Rows(self.values, None if (self.weights == 1.0).all() else self.weights)
+
+
+@dataclass(frozen=True)
+class DrawSample:
+    """The pass that draws a uniform sample of the rows with positive weight.
+
+    Parameters
+    ----------
+    size : int
+        Rows wanted.
+    n : int
+        Usable rows of the data: keys beyond what can be among the smallest are left out early.
+    seed : int
+        Seed of the run.
+    """
+
+    size: int
+    n: int
+    seed: int
+    name: ClassVar[str] = "sample"
+
+    def __call__(self, rows: Rows, block: int) -> Sample:
+        """This block's candidates for the sample."""
+        keys = generator(self.seed, self.name, block).random(rows.n)
+        # the size-th smallest of n uniform keys lies below this but for one case in a billion
+        keep = keys < (self.size + 6.0 * np.sqrt(self.size) + 20.0) / max(self.n, 1)
+        if rows.weights is not None:  # `n` counts the rows of weight zero: too few could pass
+            keep = rows.weights > 0.0
+        weights = None if rows.weights is None else rows.weights[keep]
+        return Sample.of(self.size, keys[keep], Rows(rows.values[keep], weights))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """One sample for each of several candidates."""
+
+    each: tuple[Sample, ...]
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(tuple(a + b for a, b in zip(self.each, other.each, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class DrawCentres:
+    """A round of k-means||: rows drawn in proportion to weight times squared distance [1]_.
+
+    Exactly `sizes[i]` rows are drawn for candidate i, by an exponential race, so a round needs
+    one pass and its outcome is bounded in memory.
+
+    References
+    ----------
+    .. [1] Bahmani et al., Scalable k-means++, PVLDB 5 (2012).
+    """
+
+    centres: tuple[Float64, ...]
+    sizes: tuple[int, ...]
+    keys: tuple[tuple[int, ...], ...]
+    seed: int
+    round: int
+    name: ClassVar[str] = "seed"
+
+    def __call__(self, rows: Rows, block: int) -> Samples:
+        """This block's candidates."""
+        drawn = []
+        for centres, size, key in zip(self.centres, self.sizes, self.keys, strict=True):
+            _, distance = compiled.nearest(rows.values, centres)
+            pull = distance if rows.weights is None else distance * rows.weights
+            race = generator(self.seed, "kmeans||", *key, self.round, block).exponential(size=rows.n)
+            with np.errstate(divide="ignore", over="ignore"):
+                arrival = np.where(pull > 0.0, race / pull, np.inf)
+            arrived = np.isfinite(arrival)
+            weights = None if rows.weights is None else rows.weights[arrived]
+            drawn.append(Sample.of(size, arrival[arrived], Rows(rows.values[arrived], weights)))
+        return Samples(tuple(drawn))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masses:
+    """Row weight nearest to each centre of each candidate."""
+
+    each: tuple[Float64, ...]
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(tuple(a + b for a, b in zip(self.each, other.each, strict=True)))
+
+
+@dataclass(frozen=True, eq=False)
+class WeighCentres:
+    """The last pass of k-means||: how much of the data is nearest to each centre."""
+
+    centres: tuple[Float64, ...]
+    name: ClassVar[str] = "seed"
+
+    def __call__(self, rows: Rows, block: int) -> Masses:  # noqa: ARG002
+        """This block's masses."""
+        masses = []
+        for centres in self.centres:
+            label, _ = compiled.nearest(rows.values, centres)
+            masses.append(np.bincount(label, weights=rows.weights, minlength=len(centres)).astype(float))
+        return Masses(tuple(masses))
+
+
+def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator) -> Float64:
+    """Starting means from the sample, shape (k, d): kmeans, kmeans++ or random_from_data.
+
+    Raises
+    ------
+    FitError
+        The sample holds fewer rows than components.
+    """
+    values, weights = sample.values, sample.weights
+    if len(values) < k:
+        raise FitError(
+            f"{k} components cannot start from {len(values)} rows with weight.",
+            "Ask for fewer components, or raise fit.sample_rows.",
+        )
+    state = int(rng.integers(2**31))
+    if init == "kmeans":
+        return lloyd(values, weights, k, state)
+    if init == "kmeans++":
+        centres, _ = kmeans_plusplus(values, k, sample_weight=weights, random_state=state)
+        return np.asarray(centres)
+    if init == "random_from_data":
+        return values[rng.choice(len(values), k, replace=False)]
+    raise FitError(f"There is no start called {init!r}.", "Use kmeans, kmeans||, kmeans++, random or random_from_data.")
+
+
+def lloyd(values: Float64, weights: Float64, k: int, state: int) -> Float64:
+    """Centres of a k-means on a few rows, shape (k, d)."""
+    with warnings.catch_warnings():
+        # fewer distinct rows than components: legal here, the climb sees to it
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fitted = KMeans(k, n_init=1, random_state=state).fit(values, sample_weight=weights)
+    return np.asarray(fitted.cluster_centers_, dtype=np.float64)
+
+
+def hard_responsibilities(sample: Sample, centres: Float64) -> Float64:
+    """One for the nearest centre, shape (m, k)."""
+    label: Ints
+    label, _ = reference.nearest(sample.values, centres)
+    return np.eye(len(centres))[label]
+
+
+def random_responsibilities(sample: Sample, k: int, rng: np.random.Generator) -> Float64:
+    """Uniform random numbers, normalised by row, shape (m, k)."""
+    resp = rng.random((len(sample.values), k))
+    return np.asarray(resp / resp.sum(axis=1, keepdims=True))
+
+
+def from_responsibilities(model: Mixture, sample: Sample, resp: Float64, centres: Float64 | None = None) -> MixtureParams:
+    """Parameters after an M-step on the sample.
+
+    Parameters
+    ----------
+    resp : ndarray, shape (m, k)
+        Responsibilities, without row weights.
+    centres : ndarray, shape (k, d), optional
+        Means of components that no row of the sample belongs to; default: the mean of all.
+    """
+    weighted = resp * sample.weights[:, None]
+    mass = weighted.sum(axis=0)
+    overall = sample.weights @ sample.values / sample.weights.sum()
+    fallback = np.broadcast_to(overall, (resp.shape[1], len(overall))) if centres is None else centres
+    sums = weighted.T @ sample.values
+    means = np.where(mass[:, None] > 0.0, sums / np.maximum(mass, 1e-300)[:, None], fallback)
+    theta = model.component.begin(Rows(sample.values), weighted, means)
+    # one row's share more each, so that a component nothing is nearest to still has a chance
+    weights = mass + sample.weights.mean()
+    return MixtureParams(weights / weights.sum(), theta)
