@@ -89,8 +89,8 @@ def _path(finding: Any, tree: Any) -> Path:
     if len(path) > 1 and path[0] in ("data", "model", "cluster") and isinstance(tree, dict):
         section = tree.get(path[0])
         kind = section.get("kind", "local") if isinstance(section, dict) else None
-        if path[1] == kind:
-            del path[1]
+        if path[1] == kind and (len(path) > 2 or finding["type"] != "extra_forbidden"):
+            del path[1]  # the alternative's name, unless it is itself an unknown key
     path += finding.get("ctx", {}).get("path", ())
     if finding["type"] in ("union_tag_invalid", "union_tag_not_found"):
         path.append("kind")

@@ -20,7 +20,7 @@ _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PIPELINE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|[^\0]*\.py")
 _HOST_PORT = re.compile(r"[^\s/]*:\d{1,5}")
 _SCHEDULER = re.compile(r"(tcp|tls)://\S+:\d{1,5}")
-_PASSWORD = re.compile(r"://[^/@]*:[^/@]*@")
+_PASSWORD = re.compile(r"://[^/@]*:[^/@]+@")
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?) ?(?:([kmgt])(i?))?b", re.IGNORECASE)
 _SECRET = re.compile(
     r"secret|passw|token|credential|account_?key|api_?key|connection_string|authorization", re.IGNORECASE
@@ -34,12 +34,17 @@ def wrong(text: str, *path: str | int) -> PydanticCustomError:
     return PydanticCustomError("distem", "{text}", {"text": text, "path": path})
 
 
+def has_password(text: str) -> bool:
+    """Return whether a text holds a URL with a password written out."""
+    return _PASSWORD.search(ENV.sub("", text)) is not None
+
+
 def _location(value: str) -> str:
     if "\0" in value:
         raise wrong("holds a NUL character")
     if "${" in ENV.sub("", value):
         raise wrong("has a ${…} that is not of the form ${env:NAME}")
-    if URL.match(value) and _PASSWORD.search(ENV.sub("", value)):
+    if has_password(value):
         raise wrong("holds a password, which would be written to the results; write ${env:NAME} for it")
     return value
 

@@ -238,7 +238,9 @@ class _Reader:
             mark = error.problem_mark or error.context_mark
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
             problem = ", ".join(part for part in (error.context, error.problem) if part)
-            remedy = "Indent with spaces, not tabs." if re.search(r"\\t|\btab\b", problem) else ""
+            lines = [*_BREAK.split(self.text), ""]
+            tab = lines[min(line, len(lines)) - 1][column - 1 :].startswith("\t")
+            remedy = "Indent with spaces, not tabs." if tab else ""
             self._fail(line, column, f"this is not valid YAML: {problem}.", remedy)
         except ConfigError:
             raise
@@ -395,7 +397,9 @@ def _represent_str(dumper: _Dumper, value: str) -> yaml.ScalarNode:
         plain = isinstance(resolve(value), str)
     except _Refused:
         plain = False
-    return dumper.represent_scalar(_CORE + "str", value, style=None if plain else "'")
+    style = None if plain else "'"
+    # the emitter folds some line breaks away unless they are escaped
+    return dumper.represent_scalar(_CORE + "str", value, style=style if value.isprintable() else '"')
 
 
 def _represent_list(dumper: _Dumper, value: list[Any]) -> yaml.SequenceNode:

@@ -55,6 +55,7 @@ from distem._config_fields import (
     Variables,
     Vector,
     Version,
+    has_password,
     memory_bytes,
     nesting,
     wrong,
@@ -621,8 +622,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, require_env: bool =
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError(f"The config {path} cannot be read: {why}.", "Is it the right file?") from None
-    folder = Path(os.path.realpath(path)).parent
-    return loads(text, str(path), folder, overrides, require_env=require_env)
+    # the file itself may be a link, as mounted ones are: the folder is where the user sees it
+    return loads(text, str(path), Path(path).parent, overrides, require_env=require_env)
 
 
 def loads(
@@ -652,9 +653,8 @@ def loads(
 
 def _label(assignment: str) -> str | None:
     # these values may be secrets, and labels stand in messages
-    left, _, _ = assignment.partition("=")
-    hidden = left.strip().startswith(("data.storage_options", "cluster.security"))
-    return f"--set {left.strip()}=…" if hidden else None
+    secret = any(word in assignment for word in ("storage_options", "security")) or has_password(assignment)
+    return f"--set {assignment.partition('=')[0].strip()}=…" if secret else None
 
 
 def _env_problems(document: Document, require: bool) -> list[Problem]:
