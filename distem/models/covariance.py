@@ -38,6 +38,9 @@ class Covariance(Protocol):
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:
         """Covariance matrices, shape (k, d, d)."""
 
+    def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:
+        """Covariances of this shape from matrices (k, d, d): what it cannot hold is averaged out."""
+
     def quadratic(self, second: Float64, factors: Float64) -> float:
         """Sum over rows and components of r (x - mu)' Lambda (x - mu), from second moments."""
 
@@ -142,6 +145,9 @@ class Full:
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return covariances.copy()
 
+    def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:  # noqa: ARG002
+        return matrices.copy()
+
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float(np.einsum("kij,kil,klj->", factors, second, factors, optimize=True))
 
@@ -184,6 +190,9 @@ class Tied:
 
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:
         return np.broadcast_to(covariances, (k, d, d)).copy()
+
+    def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:
+        return np.tensordot(weights, matrices, axes=1)
 
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float(np.einsum("ij,il,lj->", factors, second, factors, optimize=True))
@@ -228,6 +237,9 @@ class Diag:
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return covariances[:, :, None] * np.eye(d)
 
+    def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:  # noqa: ARG002
+        return np.diagonal(matrices, axis1=1, axis2=2).copy()
+
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float((second * factors**2).sum())
 
@@ -270,6 +282,9 @@ class Spherical:
 
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return covariances[:, None, None] * np.eye(d)
+
+    def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:  # noqa: ARG002
+        return np.diagonal(matrices, axis1=1, axis2=2).mean(axis=1)
 
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float((second * factors**2).sum())

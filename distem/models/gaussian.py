@@ -76,6 +76,11 @@ class Gaussian:
         factors, covariances = self.shape.factor(covariances)
         return GaussianTheta(means, covariances, factors)
 
+    def from_matrices(self, means: Float64, matrices: Float64, weights: Float64) -> GaussianTheta:
+        """Parameters nearest to the given covariance matrices (k, d, d) that this shape can hold."""
+        covariances = self.shape.from_matrices(matrices, weights / weights.sum())
+        return self.theta(means, self.shape.regularise(covariances, 0.0, self._least(means.shape[1])))
+
     def e_step(self, rows: Rows, weights: Float64, theta: GaussianTheta) -> tuple[float, Moments]:
         """Log-likelihood and moments in one sweep; `weights` are logs of the mixing weights, (k,)."""
         out = self._kernel("e_step")(rows.values, rows.weights, weights, theta.means, theta.precisions_cholesky)

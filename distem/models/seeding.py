@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
-from sklearn.cluster import KMeans, kmeans_plusplus
-from sklearn.exceptions import ConvergenceWarning
 
 from distem._random import generator
 from distem.errors import FitError
 from distem.kernels import compiled, reference
 from distem.models.mixture import Mixture, MixtureParams
-from distem.types import Float64, Ints, Rows
+from distem.types import Float64, Ints, Pass, Rows, S
 
+NAMES = ("kmeans", "kmeans||", "kmeans++", "random", "random_from_data")
+"""The starts there are."""
 ROUNDS = 4
 """Sampling passes of k-means||; one more weighs the candidates."""
 OVERSAMPLING = 2
 """Candidates drawn in each round, per component."""
+
+
+class BlockSet(Protocol):
+    """The data, ready for passes."""
+
+    def map_reduce(self, run: Pass[S]) -> S:
+        """Run a pass on every block and add up the results."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,6 +172,67 @@ class WeighCentres:
         return Masses(tuple(masses))
 
 
+def kmeans_parallel(
+    blocks: BlockSet, wanted: Mapping[tuple[int, ...], int], sample: Sample, seed: int
+) -> dict[tuple[int, ...], Float64]:
+    """Centres by k-means|| over all rows, for several candidates in the same passes.
+
+    Parameters
+    ----------
+    blocks : BlockSet
+        The data.
+    wanted : mapping of tuple of int to int
+        Number of centres by key; random choices depend on the key.
+    sample : Sample
+        Rows of the data, one of which is the first centre.
+    seed : int
+        Seed of the run.
+
+    Returns
+    -------
+    dict of ndarray, shape (k, d)
+        Takes `ROUNDS` + 1 passes; at most 1 + 4 * 2 k candidates a key.
+    """
+    keys, sizes = tuple(wanted), tuple(OVERSAMPLING * k for k in wanted.values())
+    first = [generator(seed, "kmeans|| first", *key).integers(len(sample.values)) for key in keys]
+    centres = tuple(sample.values[[row]] for row in first)
+    for number in range(ROUNDS):
+        drawn = blocks.map_reduce(DrawCentres(centres, sizes, keys, seed, number))
+        centres = tuple(np.concatenate([c, new.values]) for c, new in zip(centres, drawn.each, strict=True))
+    masses = blocks.map_reduce(WeighCentres(centres)).each
+    found = {}
+    for (key, k), candidates, mass in zip(wanted.items(), centres, masses, strict=True):
+        state = int(generator(seed, "kmeans|| last", *key).integers(2**31))
+        if len(candidates) < k:  # fewer distinct rows than components
+            candidates = np.concatenate([candidates, sample.values[: k - len(candidates)]])
+            mass = np.concatenate([mass, np.ones(len(candidates) - len(mass))])
+        found[key] = lloyd(candidates, mass, k, state)
+    return found
+
+
+def start(
+    init: str, model: Mixture, k: int, sample: Sample, rng: np.random.Generator, centres: Float64 | None = None
+) -> MixtureParams:
+    """Starting parameters of one candidate.
+
+    Parameters
+    ----------
+    init : str
+        One of `NAMES`.
+    sample : Sample
+        Rows of the data.
+    rng : numpy.random.Generator
+        This candidate's own.
+    centres : ndarray, shape (k, d), optional
+        Known already, by k-means||.
+    """
+    if init == "random":
+        return from_responsibilities(model, sample, random_responsibilities(sample, k, rng))
+    if centres is None:
+        centres = centres_by_name(init, k, sample, rng)
+    return from_responsibilities(model, sample, hard_responsibilities(sample, centres), centres)
+
+
 def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator) -> Float64:
     """Starting means from the sample, shape (k, d): kmeans, kmeans++ or random_from_data.
 
@@ -182,6 +251,8 @@ def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator)
     if init == "kmeans":
         return lloyd(values, weights, k, state)
     if init == "kmeans++":
+        from sklearn.cluster import kmeans_plusplus  # late: workers draw samples and never need it
+
         centres, _ = kmeans_plusplus(values, k, sample_weight=weights, random_state=state)
         return np.asarray(centres)
     if init == "random_from_data":
@@ -191,6 +262,9 @@ def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator)
 
 def lloyd(values: Float64, weights: Float64, k: int, state: int) -> Float64:
     """Centres of a k-means on a few rows, shape (k, d)."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     with warnings.catch_warnings():
         # fewer distinct rows than components: legal here, the climb sees to it
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -1,0 +1,106 @@
+"""Progress for people: a live display on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from distem.events import CandidateDone, ComponentCollapsed, Event, Note, PassDone, PhaseStarted, Resumed, Warned
+
+LINES_EVERY = 5.0
+"""Seconds between lines where there is no terminal."""
+
+
+class Progress:
+    """Shows a run on standard error.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show warnings only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._quiet = quiet
+        self._phase = "start"
+        self._passes: dict[str, PassDone] = {}
+        self._done: dict[str, CandidateDone] = {}
+        self._last_line = 0.0
+        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._shows_live else None
+
+    @property
+    def _shows_live(self) -> bool:
+        return sys.stderr.isatty() and not self._quiet
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case Warned(message):
+                self._say(f"warning: {message}")
+            case ComponentCollapsed():
+                self._say(
+                    f"warning: component {event.component} of {event.candidate} collapsed in pass {event.pass_} "
+                    f"and was {event.action}"
+                )
+            case _ if self._quiet:
+                return
+            case PhaseStarted(phase):
+                self._phase = phase
+                self._say(phase)
+            case Note(message):
+                self._say(f"  {message}")
+            case Resumed(passes):
+                self._say(f"  going on from the checkpoint after pass {passes}")
+            case CandidateDone():
+                self._done[event.candidate] = event
+                self._say(f"  {event.candidate}: {event.passes} passes. {event.reason}")
+            case PassDone():
+                self._passes[event.candidate] = event
+                self._pass_line(event)
+        if self._live is not None:
+            self._live.update(self._table())
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False)
+
+    def _pass_line(self, event: PassDone) -> None:
+        if self._live is not None or time.monotonic() - self._last_line < LINES_EVERY:
+            return
+        self._last_line = time.monotonic()
+        gain = "" if event.gain_left is None else f", {event.gain_left:.1e} still expected"
+        self._say(
+            f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row{gain}, "
+            f"{event.rows_per_s:,.0f} rows/s"
+        )
+
+    def _table(self) -> Table:
+        table = Table(title=f"distem: {self._phase}", title_justify="left", box=None)
+        for column in ("candidate", "pass", "log-likelihood/row", "gain left", "rows/s", "s/pass"):
+            table.add_column(column, justify="left" if column == "candidate" else "right")
+        running = [e for name, e in self._passes.items() if name not in self._done]
+        for event in running[:20]:
+            gain = "" if event.gain_left is None else f"{event.gain_left:.1e}"
+            table.add_row(
+                event.candidate,
+                str(event.pass_),
+                f"{event.log_likelihood:.9g}",
+                gain,
+                f"{event.rows_per_s:,.0f}",
+                f"{event.seconds:.3g}",
+            )
+        return table
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live is not None:
+            self._live.stop()

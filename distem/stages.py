@@ -1,0 +1,422 @@
+"""The stages of a run, each a function of a session: open, scan, seed, fit, assign, publish.
+
+A pipeline composes them. What they did so far is on disk, so a stage that is called again by the same
+command after an interruption goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from distem._random import generator
+from distem.assignment import Assigned, AssignRows
+from distem.config import Config, GivenParameters
+from distem.data import results
+from distem.data.checkpoint import CheckpointStore
+from distem.data.folder import RunFolder
+from distem.data.prepare import check, remarks, transform_for
+from distem.data.scan import Scan, ScanPass, digest
+from distem.data.source import Source
+from distem.data.transform import Transform
+from distem.em.acceleration import accelerator
+from distem.em.checkpoint import dump, restore
+from distem.em.loop import Climb, Fit, climb
+from distem.em.repair import Repair
+from distem.em.selection import Score, best_by, score
+from distem.em.stopping import FirstOf, GainLeft, MaxPasses
+from distem.errors import DataError
+from distem.events import Event, Observer, PassDone, PhaseStarted, Resumed, Warned
+from distem.execution.base import BlockSet, Executor, one_blas_thread
+from distem.fitted import FittedModel
+from distem.models import seeding
+from distem.models.mixture import Mixture, MixtureParams
+from distem.plan import Plan
+from distem.tables import model_dataset, sample_dataset, selection_dataset, trace_dataset
+from distem.types import Float64, Pass, S
+
+CHECKPOINT_SECONDS = 1.0
+"""Passes shorter than this share a checkpoint."""
+REPORT_ROWS = 5000
+"""Rows of the sample that are kept with the result, for pictures."""
+
+
+@dataclass
+class Session:
+    """What a pipeline works with: a config, a cluster, a run folder, observers.
+
+    Attributes
+    ----------
+    config : Config
+        The resolved config.
+    executor : Executor
+        Where passes run.
+    folder : RunFolder
+        Where the results go; locked for this process.
+    source : Source
+        The data.
+    plan : Plan
+        What the run promised.
+    observer : callable
+        Is told every event.
+    interruptible : callable
+        A context in which a signal ends the run at once; outside it waits for the context to come.
+    """
+
+    config: Config
+    executor: Executor
+    folder: RunFolder
+    source: Source
+    plan: Plan
+    observer: Observer
+    interruptible: Callable[[], AbstractContextManager[None]]
+    warnings: list[str] = field(default_factory=list)
+    pass_seconds: list[float] = field(default_factory=list)
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def checkpoints(self) -> CheckpointStore:
+        """Where the run's state is kept while it is unfinished."""
+        return CheckpointStore(self.folder.checkpoint)
+
+    def observe(self, event: Event) -> None:
+        """Tell the observers; keep what the result needs of it."""
+        if isinstance(event, Warned):
+            self.warnings.append(event.message)
+        if isinstance(event, PassDone) and event.pass_ > len(self.pass_seconds):
+            self.pass_seconds.append(event.seconds)
+        self.observer(event)
+
+    def passes(self, blocks: BlockSet) -> BlockSet:
+        """Blocks whose passes a signal may drop."""
+        return _Interruptible(blocks, self.interruptible)
+
+
+@dataclass(frozen=True)
+class _Interruptible:
+    blocks: BlockSet
+    interruptible: Callable[[], AbstractContextManager[None]]
+
+    @property
+    def partitions(self) -> list[tuple[int, int]]:
+        return self.blocks.partitions
+
+    def map_reduce(self, run: Pass[S]) -> S:
+        with self.interruptible():
+            return self.blocks.map_reduce(run)
+
+
+@dataclass(frozen=True, eq=False)
+class Scanned:
+    """The data after one look at all of it.
+
+    Attributes
+    ----------
+    scan : Scan
+        Counts, means, variances, extremes.
+    transform : Transform
+        From the data's units to the model's.
+    blocks : BlockSet
+        Transformed rows, resident or streamed.
+    fingerprint : str
+        SHA-256 of what the data is and holds; no path and no clock in it.
+    """
+
+    scan: Scan
+    transform: Transform
+    blocks: BlockSet
+    fingerprint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Seeded:
+    """Fits that are ready to climb, and the sample they started from."""
+
+    climbs: list[Climb]
+    starts: dict[str, Any]
+    sample: seeding.Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """All fits, and the one that was chosen."""
+
+    fits: dict[str, Fit]
+    scores: dict[str, Score]
+    chosen: str
+    model: FittedModel
+    start: FittedModel
+
+    @property
+    def fit(self) -> Fit:
+        """The chosen fit."""
+        return self.fits[self.chosen]
+
+
+def scan(session: Session) -> Scanned:
+    """Look at all rows once: count, check, choose the transform; make the blocks ready.
+
+    Raises
+    ------
+    DataError
+        The data cannot be fitted as the config asks: missing values, no usable rows, bad weights;
+        or an interrupted run finds other data than it started with.
+    """
+    session.observe(PhaseStarted("scan"))
+    config, source = session.config, session.source
+    full = config.data.scale == "whiten" or source.d <= 64
+    raw = source.blocks(Transform.identity("keep"))
+    with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
+        found = session.passes(blocks).map_reduce(ScanPass(scatter=full))
+    check(found, source.features, config.data.missing, source.locate)
+    least = max(config.model.n_components)
+    if found.usable < least:
+        raise DataError(
+            f"The data has {found.usable} usable rows, fewer than the {least} components asked for.",
+            "Ask for fewer components.",
+        )
+    for remark in remarks(found, source.features):
+        session.observe(Warned(remark))
+    with one_blas_thread():
+        transform = transform_for(found, config.data.scale, config.fit.precision)
+    opened = session.executor.open(
+        source.blocks(transform), resident=session.plan.resident, partitions=config.cluster.partitions
+    )
+    described = json.dumps(source.describe(), sort_keys=True)
+    fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
+    return Scanned(found, transform, session.passes(session.resources.enter_context(opened)), fingerprint)
+
+
+def data_variance(found: Scan, transform: Transform) -> Float64:
+    """Variance of each feature in the model's units; one where the data has none, shape (d,)."""
+    variance = found.variance
+    if transform.scale is not None:
+        variance = variance / transform.scale**2
+    if transform.matrix is not None:
+        variance = np.ones_like(variance)
+    return np.where((variance > 0) & np.isfinite(variance), variance, 1.0)
+
+
+def seed(session: Session, scanned: Scanned) -> Seeded:
+    """Draw the sample and start every candidate; after an interruption, take up where they stood.
+
+    Raises
+    ------
+    DataError
+        The data changed since the checkpoint.
+    """
+    session.observe(PhaseStarted("seed"))
+    config = session.config
+    kept = session.checkpoints.latest("seed")
+    if kept is not None and kept[1]["fingerprint"] != scanned.fingerprint:
+        raise DataError(
+            "The data is not what it was when this run was interrupted.",
+            "Run with --fresh to begin again with the data as it is now.",
+        )
+    if kept is None:
+        draw = seeding.DrawSample(config.fit.sample_rows, scanned.scan.usable, config.seed)
+        sample = scanned.blocks.map_reduce(draw)
+    else:
+        drawn = kept[0]
+        sample = seeding.Sample(config.fit.sample_rows, drawn["keys"], drawn["values"], drawn["weights"])
+    models = _candidates(config, data_variance(scanned.scan, scanned.transform))
+    if kept is None:
+        with one_blas_thread():
+            starts = _starts(session, scanned, models, sample)
+        _keep_seed(session, scanned, models, starts, sample)
+    else:
+        starts = {
+            name: model.from_arrays({p: kept[0][f"start/{name}/{p}"] for p in kept[1]["parameters"]})
+            for name, (model, _, _) in models.items()
+        }
+    climbs = [_climb(config, name, models[name][0], start, sample) for name, start in starts.items()]
+    state = session.checkpoints.latest("pass")
+    if kept is not None and state is not None:
+        restore(climbs, *state)
+        session.pass_seconds[:] = state[1]["seconds"]
+        session.observe(Resumed(max(len(c.trace) for c in climbs)))
+    return Seeded(climbs, starts, sample)
+
+
+Candidates = dict[str, tuple[Mixture, int, int]]
+"""By name: the model, its number of components, its restart."""
+
+
+def _candidates(config: Config, variance: Float64) -> Candidates:
+    found: Candidates = {}
+    for covariance, k in product(config.model.covariance_types, config.model.n_components):
+        model = config.model.build(covariance, variance, config.fit.kernels)
+        for restart in range(config.fit.restarts):
+            found[f"{k}-{covariance}-{restart + 1}"] = (model, k, restart)
+    return found
+
+
+def _climb(config: Config, name: str, model: Mixture, start: MixtureParams, sample: seeding.Sample) -> Climb:
+    moves = 3 * start.k if config.model.on_collapse == "reseed" else 0
+    return Climb(
+        name=name,
+        model=model,
+        params=start,
+        stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
+        repair=Repair(sample.values, config.seed, moves),
+        accelerator=accelerator(config.fit.acceleration),
+    )
+
+
+def _starts(
+    session: Session, scanned: Scanned, models: Candidates, sample: seeding.Sample
+) -> dict[str, MixtureParams]:
+    """Starting parameters of every candidate; each depends on its own name alone."""
+    init = session.config.fit.init
+    if isinstance(init, GivenParameters):
+        return {name: _given(init, model, scanned) for name, (model, _, _) in models.items()}
+    if init not in seeding.NAMES:
+        earlier = FittedModel.load(session.config.locate(init))
+        return {name: _earlier(earlier, session, model, k, scanned) for name, (model, k, _) in models.items()}
+    keys = {name: (k, restart) for name, (_, k, restart) in models.items()}
+    centres: Mapping[str, Float64] = {}
+    if init == "kmeans||":
+        shared = {key: key[0] for key in keys.values()}
+        found = seeding.kmeans_parallel(scanned.blocks, shared, sample, session.config.seed)
+        centres = {name: found[key] for name, key in keys.items()}
+    starts = {}
+    for name, (model, k, restart) in models.items():
+        rng = generator(session.config.seed, f"start {init}", k, restart)
+        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name))
+    return starts
+
+
+def _given(init: GivenParameters, model: Mixture, scanned: Scanned) -> MixtureParams:
+    means = np.array(init.means)
+    k, d = means.shape
+    if d != scanned.scan.d:
+        raise DataError(f"fit.init gives means of {d} features; the data has {scanned.scan.d}.", "Give one for each.")
+    shape = model.component.shape
+    if init.covariances is None:
+        covariances = np.broadcast_to(np.diag(scanned.scan.variance), (k, d, d))
+    else:
+        covariances = shape.matrices(np.array(init.covariances, dtype=float), k, d)
+    return _from_data_units(np.array(init.weights), means, covariances, model, scanned.transform)
+
+
+def _from_data_units(
+    weights: Float64, means: Float64, covariances: Float64, model: Mixture, transform: Transform
+) -> MixtureParams:
+    matrices = transform.forward_covariances(covariances)
+    theta = model.component.from_matrices(transform.forward_means(means), matrices, weights)
+    return MixtureParams(weights / weights.sum(), theta)
+
+
+def _earlier(earlier: FittedModel, session: Session, model: Mixture, k: int, scanned: Scanned) -> MixtureParams:
+    if earlier.features != session.source.features or earlier.k != k:
+        raise DataError(
+            f"The run in fit.init has {earlier.k} components over {', '.join(earlier.features)}; this one asks for "
+            f"{k} over {', '.join(session.source.features)}.",
+            "Start from a run over the same features with as many components.",
+        )
+    return _from_data_units(earlier.weights, earlier.means, earlier.covariances, model, scanned.transform)
+
+
+def _keep_seed(
+    session: Session,
+    scanned: Scanned,
+    models: Candidates,
+    starts: dict[str, MixtureParams],
+    sample: seeding.Sample,
+) -> None:
+    arrays = {"keys": sample.keys, "values": sample.values, "weights": sample.weights}
+    parameters: list[str] = []
+    for name, params in starts.items():
+        named = models[name][0].arrays(params)
+        parameters = list(named)
+        arrays |= {f"start/{name}/{p}": value for p, value in named.items()}
+    info = {"fingerprint": scanned.fingerprint, "parameters": parameters}
+    session.checkpoints.save("seed-000000", arrays, info)
+
+
+def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
+    """Climb with all candidates in shared passes, with checkpoints, and choose the best."""
+    session.observe(PhaseStarted("fit"))
+    offset = scanned.transform.log_jacobian
+    climbs = seeded.climbs
+    last = 0.0
+
+    def keep(*, force: bool = False) -> None:
+        nonlocal last
+        if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
+            arrays, info = dump(climbs)
+            number = max(len(c.trace) for c in climbs)
+            session.checkpoints.save(f"pass-{number:06d}", arrays, info | {"seconds": session.pass_seconds})
+            last = time.monotonic()
+
+    try:
+        climb(climbs, scanned.blocks, observe=session.observe, after_pass=keep, offset=offset)
+    finally:
+        # whatever ends the loop, the last whole pass is kept
+        if any(c.trace for c in climbs):
+            keep(force=True)
+    with one_blas_thread():
+        return _choose(session, scanned, seeded)
+
+
+def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
+    offset = scanned.transform.log_jacobian
+    fits = {c.name: c.fit for c in seeded.climbs}
+    models = {c.name: c.model for c in seeded.climbs}
+    scores = {name: score(models[name], done, offset) for name, done in fits.items()}
+    # of the restarts of one candidate the likeliest, whatever the criterion
+    families: dict[str, list[str]] = {}
+    for name in fits:
+        families.setdefault(name.rpartition("-")[0], []).append(name)
+    finalists = {
+        name: scores[name]
+        for name in (max(names, key=lambda n: fits[n].log_likelihood) for names in families.values())
+    }
+    chosen = best_by(session.config.fit.select, finalists)
+
+    def dressed(params: Any) -> FittedModel:
+        return FittedModel(
+            model=models[chosen],
+            params=params,
+            transform=scanned.transform,
+            features=session.source.features,
+            feature_attrs=session.source.feature_attrs,
+            source=session.source.describe(),
+        )
+
+    return Fitted(fits, scores, chosen, dressed(fits[chosen].params), dressed(seeded.starts[chosen]))
+
+
+def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Assigned | None:
+    """Write labels, probabilities and densities of every row, block by block, in parallel."""
+    session.observe(PhaseStarted("assign"))
+    results.begin(session.folder.result)
+    variables = session.config.output.variables
+    if not variables:
+        return None
+    writer = results.create_assignment(
+        session.folder.result, session.source, fitted.model.k, variables, {"model": fitted.chosen}
+    )
+    return scanned.blocks.map_reduce(AssignRows(fitted.model, writer, "probability" in variables))
+
+
+def publish(session: Session, scanned: Scanned, seeded: Seeded, fitted: Fitted) -> None:
+    """Write model, trace, selection and sample beside the assignment, and mark the result complete."""
+    session.observe(PhaseStarted("finalise"))
+    path, offset = session.folder.result, scanned.transform.log_jacobian
+    few = seeded.sample.values[:REPORT_ROWS]
+    results.write_group(path, "model", model_dataset(fitted.model, fitted.start))
+    results.write_group(path, "trace", trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset))
+    results.write_group(path, "selection", selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset))
+    results.write_group(path, "sample", sample_dataset(fitted.model, few))
+    results.finalise(path)
+
+
