@@ -435,7 +435,9 @@ class Config(Section):
     cluster: AnyCluster = Field(
         default_factory=LocalConfig, description="Where the work is done; the result does not depend on it."
     )
-    output: OutputConfig = Field(default_factory=OutputConfig, description="What is written, and where.")
+    output: OutputConfig = Field(
+        default_factory=OutputConfig, description="Which results are written, and where."
+    )
     options: JsonObject = Field(
         default_factory=dict, description="A pipeline's own settings; the built-in pipelines have none."
     )
