@@ -1,0 +1,383 @@
+"""The compiled kernels' loops over tiles: what `distem.kernels.compiled` calls.
+
+Parameters come packed as the tiles need them and in the tiles' own type: means as `high` and `low`,
+(k, stride); `half`, half of the logs of weight times normalising constant less `offset`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distem.kernels import _tiles as tiles
+from distem.kernels._simd import BYTES, entry
+from distem.types import Float64, Floats, Ints
+
+Sums = tuple[float, Float64, Float64, Float64]
+"""Log-likelihood, mass, first moments, packed second moments."""
+
+
+@entry
+def densities_full(
+    x: Floats, high: Floats, low: Floats, packed: Floats, logs: Float64, cap: float, panels: int
+) -> Float64:
+    """Return log densities: `logs` less half of the squared distances."""
+    n, k = x.shape[0], logs.size
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    tile = tiles.buffer(panels * lanes * stride, high)
+    z = tiles.buffer(lanes * stride, high)
+    square = tiles.buffer(panels * lanes * tiles.padded(k), high)
+    result = np.empty((n, k))
+    for start in range(0, n, panels * lanes):
+        tiles.load_tile(x, start, tile, stride, panels)
+        for c in range(k):
+            tiles.squares_full(tile, panels, stride, high, low, packed, c, z, square, k)
+        tiles.put_densities(square, panels, k, logs, cap, start, result)
+    return result
+
+
+@entry
+def densities_tied(
+    x: Floats,
+    point: Floats,
+    point_low: Floats,
+    packed: Floats,
+    white: Floats,
+    white_low: Floats,
+    logs: Float64,
+    cap: float,
+    panels: int,
+) -> Float64:
+    """Return log densities from the distances between whitened rows and whitened means."""
+    n, d = x.shape
+    k = logs.size
+    stride = point.size
+    lanes = BYTES // point.itemsize
+    tile = tiles.buffer(panels * lanes * stride, point)
+    whitened = tiles.buffer(panels * lanes * stride, point)
+    z = tiles.buffer(lanes * stride, point)
+    square = tiles.buffer(panels * lanes * tiles.padded(k), point)
+    result = np.empty((n, k))
+    for start in range(0, n, panels * lanes):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
+        for c in range(k):
+            tiles.squares_white(whitened, panels, stride, d, white, white_low, c, square, k)
+        tiles.put_densities(square, panels, k, logs, cap, start, result)
+    return result
+
+
+@entry
+def densities_diag(
+    x: Floats, high: Floats, low: Floats, scale: Floats, logs: Float64, cap: float, panels: int
+) -> Float64:
+    """Return log densities: `logs` less half of the squared distances, each feature scaled."""
+    n, d = x.shape
+    k = logs.size
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    tile = tiles.buffer(panels * lanes * stride, high)
+    square = tiles.buffer(panels * lanes * tiles.padded(k), high)
+    result = np.empty((n, k))
+    for start in range(0, n, panels * lanes):
+        tiles.load_tile(x, start, tile, stride, panels)
+        for c in range(k):
+            tiles.squares_diag(tile, panels, stride, d, high, low, scale, c, square, k)
+        tiles.put_densities(square, panels, k, logs, cap, start, result)
+    return result
+
+
+@entry
+def moments_full(x: Floats, resp: Float64, high: Floats, low: Floats, apart: bool, panels: int) -> Sums:
+    """Return mass, first and packed second moments, the second apart by component or summed."""
+    n, d = x.shape
+    k = resp.shape[1]
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    rooted = tiles.buffer(rows * stride, high)
+    shares = tiles.buffer(rows * tiles.padded(k), high)
+    r = tiles.buffer(rows, high)
+    s = tiles.buffer(rows, high)
+    mass, first = np.zeros(k), np.zeros(k * d)
+    size = tiles.packed_size(stride)
+    second = np.zeros(size * k if apart else size)
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
+        for c in range(k):
+            here = tiles.given_shares(shares, panels, k, c, r, s)
+            if here != 0.0:
+                mass[c] += here
+                tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
+                tiles.add_outer(rooted, panels, stride, second, c * size if apart else 0)
+    return 0.0, mass, first, second
+
+
+@entry
+def moments_blend(
+    x: Floats,
+    resp: Float64,
+    high: Floats,
+    low: Floats,
+    point: Floats,
+    point_low: Floats,
+    blend: Floats,
+    panels: int,
+) -> tuple[Float64, Float64, Float64, Float64]:
+    """Return mass, first moments, packed second moments about the rows' blends, and packed pairs."""
+    n, d = x.shape
+    k = resp.shape[1]
+    stride = point.size
+    lanes = BYTES // point.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    rooted = tiles.buffer(rows * stride, high)
+    z = tiles.buffer(lanes * stride, high)
+    shares = tiles.buffer(rows * tiles.padded(k), high)
+    inverse = tiles.buffer(rows, high)
+    roots = tiles.buffer(rows, high)
+    mass, first = np.zeros(k), np.zeros(k * d)
+    second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
+        tiles.add_blended(
+            tile, panels, stride, d, high, low, point, point_low, blend, shares, k, inverse, roots, z, rooted,
+            mass, first, second, pairs,
+        )  # fmt: skip
+    return mass, first, second, pairs
+
+
+@entry
+def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, by_feature: bool, panels: int) -> Sums:
+    """Return mass, first and second moments, the second of each feature or of all together."""
+    n, d = x.shape
+    k = resp.shape[1]
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    shares = tiles.buffer(rows * tiles.padded(k), high)
+    r = tiles.buffer(rows, high)
+    s = tiles.buffer(rows, high)
+    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
+        for c in range(k):
+            here = tiles.given_shares(shares, panels, k, c, r, s)
+            if here != 0.0:
+                mass[c] += here
+                tiles.first_and_squares(
+                    tile, panels, stride, d, high, low, c, r, first, second, by_feature
+                )  # fmt: skip
+    return 0.0, mass, first, second
+
+
+@entry
+def e_step_full(
+    x: Floats,
+    weights: Float64,
+    high: Floats,
+    low: Floats,
+    packed: Floats,
+    half: Floats,
+    offset: float,
+    cap: float,
+    panels: int,
+) -> Sums:
+    """Return the sums of an E-step with a covariance for each component."""
+    n, d = x.shape
+    k = half.size
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    rooted = tiles.buffer(rows * stride, high)
+    joint = tiles.buffer(rows * tiles.padded(k), high)
+    z = tiles.buffer(lanes * stride, high)
+    r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
+    top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
+    w, norms = np.empty(rows), np.empty(rows)
+    size = tiles.packed_size(stride)
+    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * size)
+    likelihood = 0.0
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_weights(weights, n, start, w)
+        for c in range(k):
+            tiles.squares_full(tile, panels, stride, high, low, packed, c, z, joint, k)
+        tiles.half_joint(joint, panels, k, half, cap, top)
+        likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
+        for c in range(k):
+            here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
+            if here != 0.0:  # a component far from all of a tile's rows costs nothing more
+                mass[c] += here
+                tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
+                tiles.add_outer(rooted, panels, stride, second, c * size)
+    return likelihood, mass, first, second
+
+
+@entry
+def e_step_tied(
+    x: Floats,
+    weights: Float64,
+    high: Floats,
+    low: Floats,
+    point: Floats,
+    point_low: Floats,
+    packed: Floats,
+    white: Floats,
+    white_low: Floats,
+    blend: Floats,
+    half: Floats,
+    offset: float,
+    cap: float,
+    blended: bool,
+    panels: int,
+) -> tuple[float, Float64, Float64, Float64, Float64]:
+    """Return the sums of an E-step with one covariance for all components, and packed pairs."""
+    n, d = x.shape
+    k = half.size
+    stride = point.size
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    whitened = tiles.buffer(rows * stride, high)
+    joint = tiles.buffer(rows * tiles.padded(k), high)
+    z = tiles.buffer(lanes * stride, high)
+    r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
+    top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
+    w, norms = np.empty(rows), np.empty(rows)
+    mass, first = np.zeros(k), np.zeros(k * d)
+    second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
+    likelihood = 0.0
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_weights(weights, n, start, w)
+        tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
+        for c in range(k):
+            tiles.squares_white(whitened, panels, stride, d, white, white_low, c, joint, k)
+        tiles.half_joint(joint, panels, k, half, cap, top)
+        likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
+        if blended:
+            tiles.divide_shares(joint, panels, k, inverse)
+            tiles.add_blended(
+                tile, panels, stride, d, high, low, point, point_low, blend, joint, k, inverse, roots, z,
+                whitened, mass, first, second, pairs,
+            )  # fmt: skip
+        else:
+            for c in range(k):
+                here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
+                if here != 0.0:
+                    mass[c] += here
+                    tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, whitened, first)
+                    tiles.add_outer(whitened, panels, stride, second, 0)
+    return likelihood, mass, first, second, pairs
+
+
+@entry
+def e_step_diag(
+    x: Floats,
+    weights: Float64,
+    high: Floats,
+    low: Floats,
+    scale: Floats,
+    half: Floats,
+    offset: float,
+    cap: float,
+    by_feature: bool,
+    panels: int,
+) -> Sums:
+    """Return the sums of an E-step with independent features."""
+    n, d = x.shape
+    k = half.size
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    tile = tiles.buffer(rows * stride, high)
+    joint = tiles.buffer(rows * tiles.padded(k), high)
+    r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
+    top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
+    w, norms = np.empty(rows), np.empty(rows)
+    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
+    likelihood = 0.0
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_weights(weights, n, start, w)
+        for c in range(k):
+            tiles.squares_diag(tile, panels, stride, d, high, low, scale, c, joint, k)
+        tiles.half_joint(joint, panels, k, half, cap, top)
+        likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
+        for c in range(k):
+            here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
+            if here != 0.0:
+                mass[c] += here
+                tiles.first_and_squares(
+                    tile, panels, stride, d, high, low, c, r, first, second, by_feature
+                )  # fmt: skip
+    return likelihood, mass, first, second
+
+
+@entry
+def add_pairs(pairs: Float64, means: Float64, second: Float64) -> None:
+    """Add ``pairs[a, b] * outer(means[a] - means[b])`` over the pairs b < a to a lower triangle."""
+    k, d = means.shape
+    for a in range(k):
+        for b in range(a):
+            if pairs[a, b] != 0.0:
+                difference = means[a] - means[b]
+                for i in range(d):
+                    scaled = pairs[a, b] * difference[i]
+                    for j in range(i + 1):
+                        second[i, j] += scaled * difference[j]
+
+
+@entry
+def normalise(log_joint: Float64, lowest: float, panels: int) -> tuple[Float64, Float64]:
+    """Return the rows' log norms and shares."""
+    n, k = log_joint.shape
+    rows = panels * (BYTES // log_joint.itemsize)
+    joint = tiles.buffer(rows * tiles.padded(k), log_joint)
+    top, inverse, roots = np.empty(rows), np.empty(rows), np.empty(rows)
+    w, norms = np.ones(rows), np.empty(rows)
+    log_norm, resp = np.empty(n), np.empty((n, k))
+    for start in range(0, n, rows):
+        tiles.load_tile(log_joint, start, joint, tiles.padded(k), panels)
+        tiles.half_given(joint, panels, k, lowest, top)
+        tiles.softmax(joint, panels, k, top, w, 0.0, inverse, roots, norms)
+        tiles.put_shares(joint, panels, k, inverse, norms, start, log_norm, resp)
+    return log_norm, resp
+
+
+@entry
+def nearest(
+    x: Floats, high: Floats, low: Floats, centres: Float64, panels: int
+) -> tuple[Ints, Float64, bool]:
+    """Return the rows' nearest centres, the squared distances, and whether all are finite."""
+    n, d = x.shape
+    k = centres.shape[0]
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    stride = high.size // k
+    tile = tiles.buffer(rows * stride, high)
+    which, best = tiles.buffer(rows, high), tiles.buffer(rows, high)
+    label, distance = np.empty(n, np.int64), np.empty(n)
+    finite = True
+    for start in range(0, n, rows):
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.nearest_of(tile, panels, stride, d, high, low, k, which, best)
+        for t in range(min(rows, n - start)):
+            label[start + t] = int(which[t])
+            finite &= best[t] < np.inf
+            if high.itemsize == 8:
+                distance[start + t] = best[t]
+            else:  # which is nearest is a matter of float32; how near, of float64
+                square = 0.0
+                for i in range(d):
+                    z = x[start + t, i] - centres[label[start + t], i]
+                    square += z * z
+                distance[start + t] = square
+    return label, distance, finite
