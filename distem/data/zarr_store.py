@@ -1,0 +1,194 @@
+"""Zarr v2 and v3: groups by xarray's conventions, groups without dimension names, plain arrays."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+from zarr.errors import GroupNotFoundError
+
+from distem.data._names import need, no_such
+from distem.data.source import reason
+from distem.data.variables import Opened, Stored
+from distem.errors import DataError
+
+# indexes of dimension coordinates would be loaded whole: a coordinate may be as long as the data
+NO_INDEXES: dict[str, Any] = (
+    {"create_default_indexes": False}
+    if "create_default_indexes" in inspect.signature(xr.open_dataset).parameters
+    else {}
+)
+
+
+def is_url(path: str) -> bool:
+    """Whether a path names an object store rather than a local file."""
+    return "://" in path
+
+
+def frozen(options: Mapping[str, Any] | None) -> str:
+    """Return options as one hashable value."""
+    return json.dumps(dict(options or {}), sort_keys=True)
+
+
+def stamp(*paths: Path) -> tuple[int, ...]:
+    """Return sizes and times of local files: a rewritten store must not be taken for the one held open."""
+    found = []
+    for path in paths:
+        if path.is_file():
+            stat = path.stat()
+            found += [stat.st_mtime_ns, stat.st_size]
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class ZarrStore:
+    """A Zarr store by its path.
+
+    Attributes
+    ----------
+    path : str
+        Local path or URL.
+    group : str
+        Path of the group inside it; "" for the root.
+    options : str
+        Storage options as JSON; they may hold secrets and are not shown.
+    version : tuple of int
+        Tells a rewritten store from the one that is held open.
+    """
+
+    path: str
+    group: str = ""
+    options: str = field(default="{}", repr=False)
+    version: tuple[int, ...] = ()
+
+    kind = "zarr"
+
+    @classmethod
+    def at(cls, path: str, group: str | None = None, options: Mapping[str, Any] | None = None) -> ZarrStore:
+        """Describe the store at a path."""
+        if is_url(path):
+            return cls(path, group or "", frozen(options))
+        path = os.path.abspath(path)
+        names = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+        return cls(path, group or "", frozen(options), stamp(*(Path(path) / name for name in names)))
+
+    @property
+    def where(self) -> str:
+        """The store's name in errors."""
+        return f"{self.path}/{self.group}" if self.group else self.path
+
+    @property
+    def _keywords(self) -> dict[str, Any]:
+        options = json.loads(self.options)
+        return {"storage_options": options} if options else {}
+
+    def open(self) -> Opened:
+        """Open it.
+
+        Raises
+        ------
+        DataError
+            If there is no Zarr store, or no such group.
+        """
+        if not is_url(self.path) and not os.path.exists(self.path):
+            raise DataError(f"There is no Zarr store at {self.path}.", "Check data.path.")
+        try:
+            held = zarr.open(self.path, path=self.group or None, mode="r", **self._keywords)
+        except ImportError as error:
+            raise need("remote", f"Reading {self.path.split('://')[0]}:// stores", error) from error
+        except (FileNotFoundError, GroupNotFoundError) as error:
+            raise self._missing() from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{self.where} cannot be opened as Zarr: {reason(error)}.", "Check data.path and data.kind."
+            ) from error
+        if isinstance(held, zarr.Array):
+            return open_array(held)
+        return self._open_group(held)
+
+    def _missing(self) -> DataError:
+        if self.group:
+            try:
+                root = zarr.open_group(self.path, mode="r", **self._keywords)
+                groups = [name for name, node in root.members(max_depth=None) if isinstance(node, zarr.Group)]
+            except (OSError, ValueError, KeyError):
+                groups = []
+            if groups:
+                return no_such("group", self.group, groups, self.path)
+        return DataError(f"There is no Zarr store at {self.where}.", "Check data.path and data.group.")
+
+    def _open_group(self, group: zarr.Group) -> Opened:
+        arrays = dict(group.arrays())
+        named = all(_dims(array) is not None for array in arrays.values())
+        if not named:
+            variables = {name: _variable(array) for name, array in arrays.items()}
+            return Opened(variables, arrays, _chunks(arrays), dict(group.attrs), _key(arrays))
+        dataset = xr.open_dataset(
+            self.path,
+            engine="zarr",
+            group=self.group or None,
+            chunks=None,
+            decode_cf=False,
+            consolidated=False,
+            **({"storage_options": self._keywords["storage_options"]} if self._keywords else {}),
+            **NO_INDEXES,
+        )
+        variables = {str(name): Stored.of(variable) for name, variable in dataset.variables.items()}
+        return Opened(variables, arrays, _chunks(arrays), dict(dataset.attrs), _key(arrays))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldZarr:
+    """A `zarr.Array` that the caller holds."""
+
+    array: zarr.Array[Any]
+
+    kind = "zarr"
+
+    @property
+    def where(self) -> str:
+        """The array's name in errors."""
+        return f"the Zarr array at {self.array.store_path}"
+
+    def open(self) -> Opened:
+        """Return it, opened."""
+        return open_array(self.array)
+
+
+def open_array(array: zarr.Array[Any]) -> Opened:
+    """Open a plain array: one variable, named by its path, its last dimension the features."""
+    name = array.basename or "x"
+    variable = _variable(array)
+    arrays = {name: array}
+    return Opened({name: variable}, arrays, _chunks(arrays), dict(array.attrs), _key(arrays))
+
+
+def _dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
+    names = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if names is None and array.ndim == 0:
+        return ()
+    if not isinstance(names, tuple | list) or any(name is None for name in names):
+        return None
+    return tuple(str(name) for name in names)
+
+
+def _variable(array: zarr.Array[Any]) -> Stored:
+    dims = _dims(array) or tuple(f"dim_{axis}" for axis in range(array.ndim))
+    attrs = {k: v for k, v in array.attrs.items() if k != "_ARRAY_DIMENSIONS"}
+    return Stored(dims, tuple(array.shape), np.dtype(array.dtype), attrs)
+
+
+def _chunks(arrays: Mapping[str, zarr.Array[Any]]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(array.shards or array.chunks) for name, array in arrays.items()}
+
+
+def _key(arrays: Mapping[str, zarr.Array[Any]]) -> Any:
+    return lambda name, at: arrays[name].metadata.encode_chunk_key(at)
