@@ -69,6 +69,14 @@ class Session:
         Is told every event.
     interruptible : callable
         A context in which a signal ends the run at once; outside it waits for the context to come.
+    warnings : list of str
+        What was worth a look, for manifest and report.
+    facts : dict
+        What the scan found out about the data, for the manifest.
+    pass_seconds : list of float
+        Duration of each pass of the fit, those before an interruption included.
+    resources : ExitStack
+        What is closed when the run ends.
     """
 
     config: Config
@@ -79,6 +87,7 @@ class Session:
     observer: Observer
     interruptible: Callable[[], AbstractContextManager[None]]
     warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
     pass_seconds: list[float] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
 
@@ -192,6 +201,7 @@ def scan(session: Session) -> Scanned:
     )
     described = json.dumps(source.describe(), sort_keys=True)
     fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
+    session.facts |= {"fingerprint": fingerprint, "usable_rows": found.usable, "mass": found.mass}
     return Scanned(found, transform, session.passes(session.resources.enter_context(opened)), fingerprint)
 
 

@@ -1,0 +1,166 @@
+"""The command line. Imports are late: help and mistakes should answer at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distem._version import __version__
+from distem.errors import DistemError
+
+if TYPE_CHECKING:
+    from distem.config import Config
+
+UNEXPECTED = 1
+
+
+@contextmanager
+def _errors_in_a_paragraph(debug: bool, redact: Callable[[], Callable[[str], str]]) -> Iterator[None]:
+    """Turn errors into one paragraph on stderr and the exit code of their kind."""
+    try:
+        yield
+    except DistemError as error:
+        if debug:
+            _traceback(redact())
+        click.echo(redact()(f"error: {error}"), err=True)
+        sys.exit(error.exit_code)
+    except Exception as error:  # the last line of defence: whatever else happens is ours to report
+        if debug:
+            _traceback(redact())
+        text = f"error: an unexpected {type(error).__name__}: {error}. Run with --debug for where it happened."
+        click.echo(redact()(text), err=True)
+        sys.exit(UNEXPECTED)
+
+
+def _traceback(redact: Callable[[str], str]) -> None:
+    import traceback
+
+    click.echo(redact(traceback.format_exc()), err=True)
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+class _Loading:
+    """A config being loaded, whose secrets are to be kept out of what is shown."""
+
+    config: Config | None = None
+
+    def redact(self) -> Callable[[str], str]:
+        return self.config.redact if self.config is not None else _unchanged
+
+    def load(self, path: str, overrides: tuple[str, ...]) -> Config:
+        from distem.config import load
+
+        self.config = load(path, overrides)
+        return self.config
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--debug", is_flag=True, help="Show where an error happened.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+
+
+_overrides = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. --set model.components=[3,4]."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="distem")
+def main() -> None:
+    """Fit mixtures and other EM models to more data than fits in memory."""
+
+
+@main.command()
+@click.argument("config", type=click.Path())
+@_overrides
+@click.option("--fresh", is_flag=True, help="Begin again: remove what an earlier run left in the folder.")
+@click.option("--quiet", is_flag=True, help="Show warnings only.")
+@_shared
+def run(config: str, overrides: tuple[str, ...], fresh: bool, quiet: bool, as_json: bool, debug: bool) -> None:
+    """Do the whole job; run again, it continues an unfinished run."""
+    loading = _Loading()
+    with _errors_in_a_paragraph(debug, loading.redact):
+        loaded = loading.load(config, overrides)
+        from distem.monitor.progress import Progress
+        from distem.run import run as do
+
+        with Progress(quiet=quiet or as_json) as progress:
+            summary = do(loaded, fresh=fresh, observers=(progress,))
+        if as_json:
+            click.echo(json.dumps(summary.as_dict()))
+            return
+        click.echo(
+            f"{summary.components} components, log-likelihood {summary.log_likelihood:.9g} per row, "
+            f"BIC {summary.bic:.9g}, {summary.passes} passes, {summary.seconds:.1f} s. {summary.reason}"
+        )
+        report = Path(summary.run) / "report.html"
+        if report.exists():
+            click.echo(f"report: {report}")
+        click.echo(summary.run)
+
+
+@main.command()
+@click.argument("config", type=click.Path())
+@_overrides
+@_shared
+def plan(config: str, overrides: tuple[str, ...], as_json: bool, debug: bool) -> None:
+    """Say what a run would do, and refuse what cannot fit; starts nothing."""
+    loading = _Loading()
+    with _errors_in_a_paragraph(debug, loading.redact):
+        loaded = loading.load(config, overrides)
+        from distem.run import plan as make
+
+        made = make(loaded)
+        click.echo(json.dumps(made.as_dict()) if as_json else "\n".join(made.lines()))
+
+
+@main.command()
+@click.argument("model", type=click.Path())
+@click.argument("data")
+@click.option("-o", "--output", required=True, type=click.Path(), help="The Zarr store to write.")
+@click.option("--kind", help="What DATA is stored in; default: by its ending.")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads; default: one a core.")
+@_shared
+def predict(
+    model: str, data: str, output: str, kind: str | None, workers: int | None, as_json: bool, debug: bool
+) -> None:
+    """Assign new DATA with a fitted MODEL: a run folder, or a model in one."""
+    with _errors_in_a_paragraph(debug, lambda: _unchanged):
+        from distem.execution.threads import ThreadsExecutor
+        from distem.fitted import FittedModel
+        from distem.predict import open_for
+        from distem.predict import predict as do
+
+        fitted = FittedModel.load(model)
+        source = open_for(fitted, data, kind)
+        with ThreadsExecutor(workers) as executor:
+            do(fitted, source, Path(output), executor)
+        click.echo(json.dumps({"output": output, "rows": source.n}) if as_json else output)
+
+
+@main.command()
+@click.argument("run_folder", metavar="RUN", type=click.Path())
+@click.option("--debug", is_flag=True, help="Show where an error happened.")
+def report(run_folder: str, debug: bool) -> None:
+    """Draw the HTML report of a RUN again, from its folder alone."""
+    with _errors_in_a_paragraph(debug, lambda: _unchanged):
+        from distem.report.draw import draw
+
+        click.echo(str(draw(Path(run_folder))))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of a config, for editors."""
+    from distem.config import schema as make
+
+    click.echo(json.dumps(make(), indent=2))

@@ -1,0 +1,70 @@
+"""A fitted model on new data: the assignment of every row, written as a run writes it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from distem.assignment import AssignRows
+from distem.data import results
+from distem.data.open import KINDS, open_like
+from distem.data.source import Source
+from distem.errors import ConfigError, RunFolderError
+from distem.execution.base import Executor
+from distem.fitted import FittedModel
+
+VARIABLES = ("label", "probability", "log_density", "uncertainty")
+ENDINGS = {
+    ".zarr": "zarr", ".nc": "netcdf", ".nc4": "netcdf", ".h5": "netcdf", ".hdf5": "netcdf", ".parquet": "parquet",
+    ".pq": "parquet", ".npy": "npy", ".csv": "csv", ".png": "image", ".jpg": "image", ".jpeg": "image",
+    ".tif": "image", ".tiff": "image",
+}  # fmt: skip
+
+
+def kind_of(path: str, kind: str | None = None) -> str:
+    """What data is stored in, by its ending.
+
+    Raises
+    ------
+    ConfigError
+        The ending says nothing.
+    """
+    found = kind or ENDINGS.get(Path(path.rstrip("/")).suffix.lower())
+    if found is None:
+        raise ConfigError(f"What {path} is stored in cannot be told from its name.", f"Give --kind: {', '.join(KINDS)}.")
+    return found
+
+
+def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -> None:
+    """Write the assignment of every row of `source` to the Zarr store `out`.
+
+    Parameters
+    ----------
+    model : FittedModel
+        A fitted model; rows with missing features get the label -1.
+    source : Source
+        Data with the model's features.
+    out : Path
+        Must not exist.
+    executor : Executor
+        Where the pass runs.
+
+    Raises
+    ------
+    RunFolderError
+        `out` exists.
+    """
+    if out.exists():
+        raise RunFolderError(f"{out} exists.", "Choose another output, or remove it.")
+    results.begin(out)
+    writer = results.create_assignment(out, source, model.k, VARIABLES, {})
+    blocks = source.blocks(replace(model.transform, missing="drop"))
+    with executor.open(blocks, resident=False) as opened:
+        opened.map_reduce(AssignRows(model, writer, probability=True))
+    results.write_group(out, "model", model.dataset())
+    results.finalise(out)
+
+
+def open_for(model: FittedModel, path: str, kind: str | None = None) -> Source:
+    """Open data for a model: the features it was fitted to, wherever they now lie."""
+    return open_like(model.source, kind_of(path, kind), path)

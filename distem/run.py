@@ -1,0 +1,390 @@
+"""The life of a run: the one place where config, data, cluster, folder and observers are wired."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import platform
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import psutil
+
+from distem._version import __version__
+from distem.config import Config
+from distem.data.folder import RunFolder
+from distem.data.source import Source
+from distem.errors import (
+    AlreadyRunning,
+    ConfigError,
+    DistemError,
+    Interrupted,
+    NotConvergedError,
+    RunFolderError,
+)
+from distem.events import Event, Note, Observer
+from distem.execution.base import Executor
+from distem.monitor.log import JsonLog
+from distem.plan import Plan, make_plan
+from distem.signals import Interrupts
+from distem.stages import Fitted, Session
+
+PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
+DISK_FULL = 28
+
+
+class Pipeline(Protocol):
+    """A pipeline's module: `run` does the job; `prepare`, if there is one, makes its data first."""
+
+    def run(self, session: Session) -> Fitted:
+        """Do the whole job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run : str
+        The run folder.
+    status : str
+        complete, or what the manifest says.
+    components : int
+        Of the chosen mixture.
+    log_likelihood : float
+        Mean per row, in the data's own units.
+    bic : float
+        Of the chosen mixture.
+    passes : int
+        Of the chosen fit.
+    converged : bool
+    reason : str
+        Why the fit stopped.
+    seconds : float
+        Of the whole run, all attempts together.
+    """
+
+    run: str
+    status: str
+    components: int
+    log_likelihood: float
+    bic: float
+    passes: int
+    converged: bool
+    reason: str
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The summary as plain values."""
+        return asdict(self)
+
+
+def plan(config: Config) -> Plan:
+    """What a run would do; starts nothing but, for a running cluster, a look at it.
+
+    Raises
+    ------
+    ConfigError
+        It cannot fit, with the numbers.
+    DataError
+        The data cannot be opened as the config says.
+    """
+    prepare(config, silent_note)
+    return _plan(config, config.data.build(config.locate), None)
+
+
+def silent_note(_: str) -> None:
+    """Say nothing."""
+
+
+def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
+    components = [
+        k
+        for _ in config.model.covariance_types
+        for k in config.model.n_components
+        for _ in range(config.fit.restarts)
+    ]
+    return make_plan(
+        source,
+        source.blocks(),
+        executor.capacity if executor else config.cluster.capacity(config.locate),
+        components=components,
+        full="full" in config.model.covariance_types,
+        variables=config.output.variables,
+        partitions=config.cluster.partitions,
+        resident=config.cluster.resident,
+        machine_bytes=psutil.virtual_memory().total,
+    )
+
+
+def pipeline(config: Config) -> ModuleType:
+    """The module of the pipeline a config names.
+
+    Raises
+    ------
+    ConfigError
+        There is no such pipeline, or the file holds no function `run`.
+    """
+    name = config.pipeline
+    if name.endswith(".py"):
+        path = Path(config.locate(name))
+        spec = importlib.util.spec_from_file_location(f"distem_pipeline_{path.stem}", path)
+        if spec is None or spec.loader is None or not path.exists():
+            raise ConfigError(f"The pipeline {path} does not exist.", "Check the key pipeline.")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    else:
+        try:
+            module = importlib.import_module(f"distem.pipelines.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"distem.pipelines.{name}":
+                raise
+            raise ConfigError(
+                f"There is no pipeline called {name!r}.",
+                f"The built-in ones are {', '.join(built_in_pipelines())}; or give the path of a .py file.",
+            ) from error
+    if not callable(getattr(module, "run", None)):
+        raise ConfigError(f"The pipeline {name} has no function run(session).", "Define one.")
+    return module
+
+
+def built_in_pipelines() -> list[str]:
+    """Names of the pipelines that come with distem."""
+    import pkgutil
+
+    package = importlib.import_module("distem.pipelines")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def prepare(config: Config, say: Callable[[str], None]) -> None:
+    """Let the pipeline make the data it works on, where it does."""
+    make = getattr(pipeline(config), "prepare", None)
+    if make is not None:
+        make(config, say)
+
+
+def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] = ()) -> Summary:
+    """Do a run, go on with an unfinished one, or report a complete one.
+
+    Parameters
+    ----------
+    config : Config
+        What to do.
+    fresh : bool
+        Remove what an earlier run left in the folder, and begin again.
+    observers : tuple of callable
+        Are told every event.
+
+    Raises
+    ------
+    DistemError
+        Of the kind that says what went wrong; see `distem.errors`.
+    """
+    folder = RunFolder(_local(config.run_folder))
+    work = pipeline(config)
+
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    if not fresh and (done := _complete(folder, config)) is not None:
+        tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
+        return _ended(done, config)
+    with ExitStack() as stack:
+        interrupts = stack.enter_context(Interrupts())
+        if hasattr(work, "prepare"):
+            work.prepare(config, lambda message: tell(Note(message)))
+        source = config.data.build(config.locate)
+        _plan_without_cluster(config, source)
+        was_there = folder.path.exists()
+        folder.claim()
+        stack.enter_context(_nothing_left(folder, was_there))
+        stack.enter_context(folder.lock())
+        if fresh:
+            folder.clear()
+        executor = stack.enter_context(config.cluster.build(config.locate))
+        promised = _plan(config, source, executor)
+        session = Session(
+            config=config,
+            executor=executor,
+            folder=folder,
+            source=source,
+            plan=promised,
+            observer=tell,
+            interruptible=interrupts.here,
+        )
+        summary = _attempt(session, work, observers)
+    manifest = folder.read_manifest()
+    return _ended(manifest, config) if manifest else summary
+
+
+def _local(path: str) -> Path:
+    if "://" in path:
+        raise ConfigError(
+            f"output.path is a URL ({path.partition('://')[0]}://…); results are written to local paths.",
+            "Give a path on a file system that driver and workers share.",
+        )
+    return Path(path)
+
+
+def _complete(folder: RunFolder, config: Config) -> dict[str, Any] | None:
+    """The manifest, if the run is complete; refuse a folder that belongs to another run."""
+    manifest = folder.read_manifest()
+    if manifest is None:
+        return None
+    if manifest.get("config_hash") != config.hash():
+        raise RunFolderError(
+            f"{folder.path} belongs to another run: {manifest.get('name')}, with another config.",
+            "Choose another output.path, or remove what is there with --fresh.",
+        )
+    return manifest if manifest.get("status") == "complete" else None
+
+
+def _plan_without_cluster(config: Config, source: Source) -> None:
+    if config.cluster.kind != "address":
+        _plan(config, source, None)
+
+
+@contextmanager
+def _nothing_left(folder: RunFolder, was_there: bool) -> Iterator[None]:
+    """Leave no trace of a run that failed before it had anything to keep."""
+    held = was_there and folder.manifest.exists()
+    try:
+        yield
+    except BaseException as error:
+        begun = folder.checkpoint.exists() or folder.result.exists()
+        if not held and not begun and not isinstance(error, AlreadyRunning):
+            folder.clear()
+            (folder.path / ".lock").unlink(missing_ok=True)
+            if not was_there:
+                folder.path.rmdir()
+        raise
+
+
+def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Summary:
+    config, folder = session.config, session.folder
+    earlier = folder.read_manifest() or {}
+    started = time.monotonic() - float(earlier.get("seconds", 0.0))
+    manifest = _manifest(session)
+    folder.config.write_text(config.to_yaml(folder.path), encoding="utf-8")
+    folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
+    ended: dict[str, Any] = {}
+    with JsonLog(folder.log, config.name, config.redact) as log, session.resources:
+        session.observer = lambda event: [observer(event) for observer in (*observers, log)] and None
+        try:
+            fitted = work.run(session)
+            ended = {"status": "complete", "exit": 0, **_outcome(session, fitted)}
+            if config.fit.require_convergence and not fitted.fit.reason.converged:
+                ended["exit"] = NotConvergedError.exit_code
+        except Interrupted as error:
+            ended = _failure("interrupted", error, config)
+            raise
+        except DistemError as error:
+            ended = _failure("failed", error, config)
+            raise
+        except OSError as error:
+            if error.errno != DISK_FULL:
+                ended = _failure("failed", error, config)
+                raise
+            stopped = Interrupted(
+                f"The disk is full: {error.filename or folder.path}.", "Free some, then run the same command to go on."
+            )
+            ended = _failure("interrupted", stopped, config)
+            raise stopped from error
+        except BaseException as error:
+            ended = _failure("failed", error, config)
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
+            _last_words(folder, manifest)
+    if config.output.report:
+        from distem.report.draw import draw
+
+        draw(folder.path)
+    session.checkpoints.remove()
+    return _summary(manifest, folder)
+
+
+def _last_words(folder: RunFolder, manifest: dict[str, Any]) -> None:
+    """Write how it ended; on a full disk the manifest of the start must do."""
+    try:
+        folder.write_manifest(manifest)
+    except OSError as error:
+        if error.errno != DISK_FULL:
+            raise
+
+
+def _manifest(session: Session) -> dict[str, Any]:
+    config = session.config
+    return {
+        "name": config.name,
+        "config": config.resolved(),
+        "config_hash": config.hash(),
+        "seed": config.seed,
+        "versions": {"distem": __version__, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "kernels": config.fit.kernels,
+        "plan": session.plan.as_dict(),
+        "partitions": session.plan.partitions,
+        "data": session.source.describe(),
+    }
+
+
+def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
+    fit, score = fitted.fit, fitted.scores[fitted.chosen]
+    return {
+        "fit": {
+            "chosen": fitted.chosen,
+            "components": fitted.model.k,
+            "log_likelihood": score.log_likelihood / score.mass,
+            "bic": score.bic,
+            "passes": len(fit.trace),
+            "converged": fit.reason.converged,
+            "reason": fit.reason.sentence,
+        },
+        "data": session.source.describe() | session.facts,
+    }
+
+
+def _failure(status: str, error: BaseException, config: Config) -> dict[str, Any]:
+    code = error.exit_code if isinstance(error, DistemError) else 1
+    return {"status": status, "exit": code, "error": config.redact(f"{type(error).__name__}: {error}")}
+
+
+def _summary(manifest: dict[str, Any], folder: RunFolder) -> Summary:
+    fit = manifest["fit"]
+    return Summary(
+        run=str(folder.path),
+        status=manifest["status"],
+        components=fit["components"],
+        log_likelihood=fit["log_likelihood"],
+        bic=fit["bic"],
+        passes=fit["passes"],
+        converged=fit["converged"],
+        reason=fit["reason"],
+        seconds=manifest["seconds"],
+    )
+
+
+def _ended(manifest: dict[str, Any], config: Config) -> Summary:
+    """The summary of a complete run, or the error its config asks for.
+
+    Raises
+    ------
+    NotConvergedError
+        The fit did not converge and ``fit.require_convergence`` is set.
+    """
+    summary = _summary(manifest, RunFolder(_local(config.run_folder)))
+    if config.fit.require_convergence and not summary.converged:
+        raise NotConvergedError(
+            f"The result in {summary.run} is complete, but: {summary.reason}",
+            "Raise fit.max_passes or fit.tolerance, or unset fit.require_convergence.",
+        )
+    return summary
