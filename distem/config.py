@@ -504,7 +504,7 @@ class Config(Section):
         None means that the path does not depend on the config's folder.
         """
         match = ENV.search(path)
-        if URL.match(path) or os.path.isabs(path) or path.startswith("~"):
+        if _is_fixed(path):
             return None
         if match is None:
             return os.path.realpath(os.path.join(self._folder, path)), ""
@@ -513,7 +513,7 @@ class Config(Section):
                 start = expand(path)
             except ConfigError:
                 return None
-            if URL.match(start) or os.path.isabs(start) or start.startswith("~"):
+            if _is_fixed(start):
                 return None
         head, _, tail = path[: match.start()].rpartition("/")
         return os.path.realpath(os.path.join(self._folder, head)), tail + path[match.start() :]
@@ -588,6 +588,11 @@ class Config(Section):
         they are encoded as JSON.
         """
         return redact(text, texts(self.resolved()), str(self._folder))
+
+
+def _is_fixed(path: str) -> bool:
+    # a leading ~ may also begin a file's name: only a home that exists is one
+    return URL.match(path) is not None or os.path.isabs(os.path.expanduser(path))
 
 
 # from a file to a config

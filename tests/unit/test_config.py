@@ -809,6 +809,15 @@ tree_of_config = some(
 
 
 @given(tree_of_config)
+@example(
+    {
+        "version": 1,
+        "name": "a",
+        "data": {"kind": "npy", "path": "~x"},
+        "model": {"kind": "gaussian_mixture", "components": 1},
+        "output": {"path": "~x/y"},
+    }
+)
 def test_any_config_survives_being_written(tree: dict[str, Any]) -> None:
     config = loads(write(tree), "my.yaml", "/somewhere")
     assert loads(write(config.resolved()), "again.yaml", "/somewhere").resolved() == config.resolved()
