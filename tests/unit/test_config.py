@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distem import config as module
@@ -808,6 +808,7 @@ tree_of_config = some(
 )
 
 
+@settings(deadline=None)
 @given(tree_of_config)
 @example(
     {
@@ -828,6 +829,7 @@ def test_any_config_survives_being_written(tree: dict[str, Any]) -> None:
     assert again.to_yaml(run) == config.to_yaml(run)
 
 
+@settings(deadline=None)
 @given(tree_of_config, st.data())
 @example({"version": 1, "name": "a", "data": {"kind": ["zarr"]}, "model": {"kind": {}}}, None)
 def test_any_damage_is_refused_in_plain_words(tree: dict[str, Any], data: Any) -> None:

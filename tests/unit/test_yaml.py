@@ -6,7 +6,7 @@ import math
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distem import _yaml
@@ -210,6 +210,7 @@ trees = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(trees)
 @example({"a": [["x"], []], "b": {}, "c": "a\u2028b\ufeff\x85\x00"})
 @example(1e22)
@@ -225,6 +226,7 @@ yaml_like = st.text("ab01:.-?!&*|>'\"%@`[]{},#~\\ \t\n\r$<=/eExo\u2028\x85\ufeff
 @pytest.mark.parametrize(
     "loader", dict.fromkeys([_yaml._Loader, yaml.SafeLoader]), ids=lambda loader: loader.__name__
 )
+@settings(deadline=None)
 @given(text=yaml_like | st.text(max_size=60))
 @example('a: "\\uD800"')
 @example('"\\UFFFFFFFF"')
@@ -244,6 +246,7 @@ def test_any_text_is_read_or_refused(loader: type, text: str) -> None:
         assert repr(read(write(document.tree), "again").tree) == repr(document.tree)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30) | yaml_like.map(lambda text: f"a.b={text}"))
 def test_any_override_is_taken_or_refused(text: str) -> None:
     try:
