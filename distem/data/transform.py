@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from distem.types import Float64, Floats, Rows
+from distem.types import Bools, Float64, Floats, Rows
 
 Missing = Literal["drop", "keep"]
 Precision = Literal["float64", "float32"]
@@ -63,20 +63,25 @@ class Transform:
         # x - shift itself could overflow
         return any(a is not None and bool(np.any(np.abs(a) >= _HUGE)) for a in (self.shift, self.scale))
 
-    def _forward(self, x: NDArray[Any]) -> Float64:
-        """Transform rows in float64, without limits."""
+    def _forward(self, x: NDArray[Any], out: Floats | None = None) -> Floats:
+        """Transform rows in float64, without limits; into `out` if it is given."""
         shift, scale = self.shift, self.scale
         if self._extreme:
             x = x * _DOWN
             shift = None if shift is None else shift * _DOWN
             scale = np.full(x.shape[1], _DOWN) if scale is None else scale * _DOWN
-        z = x.astype(np.float64) if shift is None else np.subtract(x, shift, dtype=np.float64)
+        z: Floats = np.empty(x.shape) if out is None else out
+        if shift is None:
+            z[...] = x
+        else:
+            _by_columns(np.subtract, x, shift, z)
         if scale is not None:
-            np.divide(z, scale, out=z)
+            _by_columns(np.divide, z, scale, z)
         if self.matrix is None:
             return z
         np.clip(z, -1e150, 1e150, out=z)  # an overflow must not become inf - inf
-        return z @ self.matrix
+        z[...] = z @ self.matrix
+        return z
 
     def forward(self, x: NDArray[Any]) -> Floats:
         """Transform rows.
@@ -99,19 +104,24 @@ class Transform:
         limit = _LIMIT[self.dtype]
         same = self.is_identity and x.dtype == dtype and x.flags.c_contiguous
         out: Floats = x if same else np.empty(x.shape, dtype)
-        rows = max(1, _TILE // max(1, x.shape[1]))
+        rows = min(x.shape[0], max(1, _TILE // max(1, x.shape[1]))) or 1
+        spare = None if same or dtype == np.float64 else np.empty((rows, x.shape[1]))
         finite = True
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, x.shape[0], rows):
                 tile = slice(start, start + rows)
-                z = x[tile] if same else self._forward(x[tile])
+                if same:
+                    z = x[tile]
+                else:
+                    z = self._forward(x[tile], out[tile] if spare is None else spare[: len(x) - start])
                 low, high = z.min(), z.max()
                 finite = finite and bool(np.isfinite(low) and np.isfinite(high))
                 if not (low >= -limit and high <= limit):
                     if same:
                         out, same = x.copy(), False
-                    z = np.clip(z, -limit, limit)
-                if not same:
+                        z = out[tile]
+                    np.clip(z, -limit, limit, out=z)
+                if spare is not None:
                     out[tile] = z
         return out, finite
 
@@ -141,12 +151,13 @@ class Transform:
         z, finite = self._convert(values)
         # an overflow looks like a missing value here; the stored values themselves decide
         if not finite and values.dtype.kind == "f":
-            usable = np.isfinite(values).all(axis=1)
+            usable = _finite_rows(values)
             if not usable.all():
                 good = usable if good is None else good & usable
         if good is None:
             return Rows(z, mass)
-        return Rows(np.ascontiguousarray(z[good]), None if mass is None else mass[good], good)
+        chosen = np.flatnonzero(good)
+        return Rows(z.take(chosen, axis=0), None if mass is None else mass[chosen], good)
 
     @property
     def log_jacobian(self) -> float:
@@ -156,7 +167,7 @@ class Transform:
 
     def forward_means(self, means: ArrayLike) -> Float64:
         """Take points, shape (k, d), from the data's units to the model's."""
-        return self._forward(np.atleast_2d(np.asarray(means, np.float64)))
+        return np.asarray(self._forward(np.atleast_2d(np.asarray(means, np.float64))), np.float64)
 
     def backward_means(self, means: ArrayLike) -> Float64:
         """Take points, shape (k, d), from the model's units to the data's."""
@@ -210,6 +221,26 @@ class Transform:
             return None if described.get(name) is None else np.array(described[name], np.float64)
 
         return cls(described["missing"], array("shift"), array("scale"), array("matrix"), described["dtype"])
+
+
+def _finite_rows(values: NDArray[Any]) -> Bools:
+    """Return which rows are all finite, shape (n,); quick where few are not."""
+    good = np.ones(len(values), np.bool_)
+    good[np.flatnonzero(~np.isfinite(values)) // values.shape[1]] = False
+    return good
+
+
+def _by_columns(operation: np.ufunc, x: NDArray[Any], by: Float64, out: Floats) -> None:
+    """Apply an operation between rows and a vector; several rows at once, where they are short."""
+    n, d = x.shape
+    together = 512 // d if x.flags.c_contiguous else 0
+    whole = n // together * together if together > 1 else 0
+    if whole:
+        shape = (whole // together, together * d)
+        operation(
+            x[:whole].reshape(shape), np.tile(by, together), out=out[:whole].reshape(shape), dtype=np.float64
+        )
+    operation(x[whole:], by, out=out[whole:], dtype=np.float64)
 
 
 def native(dtypes: list[DTypeLike]) -> np.dtype[Any]:

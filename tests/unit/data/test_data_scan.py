@@ -155,7 +155,7 @@ def test_check_says_what_where_and_how_many():
     check(scan, ["wet", "dry"], "drop", source.locate)
     assert remarks(scan, ["wet", "dry"])[0].startswith("2 of 40,000 rows (0.01%) have missing values")
     flat = from_array(np.array([[0.0], [np.nan], [1]]))
-    with pytest.raises(DataError, match="1 row is not usable, of 3. 'a' has 1 NaN, the first at row 1"):
+    with pytest.raises(DataError, match=r"1 row is not usable, of 3. 'a' has 1 NaN, the first at row 1"):
         check(ScanPass()(flat.blocks(KEEP)[0].load(), 0), ["a"], "error", flat.locate)
 
 
@@ -201,7 +201,7 @@ def test_whiten():
 def test_none_keeps_units_unless_digits_are_at_stake():
     x = rng.normal(size=(500, 2)) + 5
     assert transform_for(scan_of(x), "none").is_identity
-    t = transform_for(scan_of(x + [0, 1e5]), "none")
+    t = transform_for(scan_of(x + np.array([0, 1e5])), "none")
     assert t.scale is None
     assert t.shift[0] == 0
     assert t.shift[1] == pytest.approx(1e5 + 5, abs=1)

@@ -243,12 +243,12 @@ def test_errors_name_what_is_wrong(tmp_path):
         with pytest.raises(DataError, match=message) as caught:
             open_source("zarr", path, **keywords)
         assert caught.value.exit_code == 3
-    with pytest.raises(ConfigError, match="feature_dim is 'flight', but 2 variables"):
+    with pytest.raises(ConfigError, match=r"feature_dim is 'flight', but 2 variables"):
         open_source("zarr", path, ["delay", "time"], feature_dim="flight")
-    with pytest.raises(DataError, match="no Zarr store at .*nowhere"):
+    with pytest.raises(DataError, match=r"no Zarr store at .*nowhere"):
         open_source("zarr", str(tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no Zarr store at .*empty"):
+    with pytest.raises(DataError, match=r"no Zarr store at .*empty"):
         open_source("zarr", str(tmp_path / "empty"))
     (tmp_path / "file").write_text("text")
     with pytest.raises(DataError, match="file"):
@@ -259,7 +259,7 @@ def test_errors_name_what_is_wrong(tmp_path):
 
 def test_strings_are_refused(tmp_path):
     path = write(tmp_path / "s.zarr", xr.Dataset({"s": ("x", np.array(["a", "b"]))}), 2)
-    with pytest.raises(DataError, match="'s' in .* has dtype string, which is not a real number"):
+    with pytest.raises(DataError, match=r"'s' in .* has dtype string, which is not a real number"):
         open_source("zarr", path, ["s"])
 
 
