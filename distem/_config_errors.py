@@ -115,7 +115,8 @@ def _text(
         return _not_allowed(value, choices)
     if value is None and not path:
         return "the config is empty"
-    got = type(value).__name__ if path[:2] in _HIDDEN else describe(value)
+    # what stands there may be a secret in the wrong place
+    got = "something else" if path[:2] in _HIDDEN else describe(value)
     if kind in _TYPES:
         wanted = _TYPES[kind] + (", or a list of them" if finding["loc"][-1:] == ("<one>",) else "")
         return f"needs {wanted}, got {got}{_hint(kind, value, path, keys)}"

@@ -618,7 +618,8 @@ def load(path: str | Path, overrides: Sequence[str] = (), *, require_env: bool =
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_BYTES + 1)
-        text = data.decode()
+        # a text cut short here is refused for its size by `read`; it may end within a character
+        text = data.decode(errors="replace" if len(data) > MAX_BYTES else "strict")
     except FileNotFoundError:
         raise ConfigError(
             f"The config {path} does not exist.",

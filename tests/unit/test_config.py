@@ -510,6 +510,14 @@ def test_a_secret_written_out_is_refused_unseen(options: str, place: str) -> Non
         assert CANARY not in message
 
 
+@pytest.mark.parametrize("override", [f"data.storage_options={CANARY}", f"cluster.security={CANARY}"])
+def test_a_secret_in_the_wrong_place_is_refused_unseen(override: str) -> None:
+    text = SHORT.replace("kind: npy", "kind: zarr") + "cluster: {kind: address, address: 'tls://h:1'}"
+    message = refused(text, override)
+    assert "needs a mapping of keys, got something else" in message
+    assert CANARY not in message
+
+
 def test_a_password_in_a_url_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
     message = refused(SHORT, f"data.path=https://me:{CANARY}@host/x.npy")
     assert "data.path: holds a password" in message
@@ -567,6 +575,7 @@ def test_a_config_that_is_a_link_stands_where_the_link_stands(tmp_path: Path) ->
         ("folder", "is a folder"),
         (b"a: \xff", "is not UTF-8 text"),
         (b"#" * (1 << 20) + b"\n", "at most 1048576 are read"),
+        (b"#" * (1 << 20) + b"\xc3\xa9\n", "bytes; at most 1048576"),
     ],
 )
 def test_a_file_that_cannot_be_read(content: object, fact: str, tmp_path: Path) -> None:
