@@ -225,6 +225,56 @@ def fill_like(typing: Any, like: Any, value: Any) -> Any:
 
 
 @intrinsic
+def four_columns(typing: Any, matrix: Any, index: Any, d: Any, like: Any) -> Any:
+    """Return four registers of the type of `like`: four columns of as many rows of a flat matrix.
+
+    `index` is the first row's first column, `d` the distance between rows. LLVM's own code for this
+    gathers numbers one by one.
+    """
+    vector = _register(like.dtype)
+    lanes = vector.lanes
+    part = Vector(matrix.dtype, 4)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        data, first, step, _ = operands
+
+        def row(r: int) -> Any:
+            at = builder.add(first, builder.mul(step, ir.Constant(step.type, r)))
+            four = _load(context, builder, matrix, data, at, part)
+            return four if matrix.dtype == like.dtype else builder.fptrunc(four, _llvm(Vector(like.dtype, 4)))
+
+        def joined(parts: list[Any], width: int) -> Any:
+            while len(parts) > 1:
+                pairs = zip(parts[::2], parts[1::2], strict=True)
+                parts = [_shuffle(builder, a, b, range(2 * width)) for a, b in pairs]
+                width *= 2
+            return parts[0]
+
+        # group g of vector r holds row 4 g + r; then each group of the four vectors is transposed
+        a, b, c, e = (joined([row(4 * g + r) for g in range(lanes // 4)], 4) for r in range(4))
+
+        def melt(one: Any, other: Any, picks: Sequence[int]) -> Any:
+            """Take four numbers of each group, those of the other vector counted from 4."""
+            mask = [
+                g + pick if pick < 4 else lanes + g + pick - 4 for g in range(0, lanes, 4) for pick in picks
+            ]
+            return _shuffle(builder, one, other, mask)
+
+        even, odd = (0, 4, 2, 6), (1, 5, 3, 7)
+        halves = [melt(a, b, even), melt(c, e, even), melt(a, b, odd), melt(c, e, odd)]
+        low, high = (0, 1, 4, 5), (2, 3, 6, 7)
+        columns = [
+            melt(halves[0], halves[1], low),
+            melt(halves[2], halves[3], low),
+            melt(halves[0], halves[1], high),
+            melt(halves[2], halves[3], high),
+        ]
+        return context.make_tuple(builder, signature.return_type, columns)
+
+    return types.UniTuple(vector, 4)(matrix, types.intp, types.intp, like), generate
+
+
+@intrinsic
 def zero_register(typing: Any, array: Any) -> Any:
     """Return a register of zeros of the array's type."""
     vector = _register(array.dtype)

@@ -24,6 +24,7 @@ from distem.kernels._simd import (
     fill,
     fill_like,
     fma,
+    four_columns,
     inner,
     larger,
     load,
@@ -64,16 +65,29 @@ def buffer(size: int, like: Floats) -> Floats:
 def load_tile(x: Floats, start: int, tile: Floats, stride: int, panels: int) -> None:
     """Transpose rows of `x` from `start` into a tile of `stride` features."""
     n, d = x.shape
+    flat = x.reshape(x.size)
     lanes = BYTES // tile.itemsize
+    few = lanes // 4
     for p in range(panels):
-        first = start + p * lanes
-        here = min(max(n - first, 0), lanes)
-        for i in range(d):
-            at = (p * stride + i) * lanes
-            for t in range(here):
-                tile[at + t] = x[first + t, i]
-            for t in range(here, lanes):
-                tile[at + t] = 0.0
+        for t in range(0, lanes, few):
+            row = start + p * lanes + t
+            at = p * stride * lanes + t
+            for i in range(0, d, 4):
+                if (row + few - 1) * d + i + 4 <= flat.size:
+                    # the last columns may belong to the next row: those are not stored
+                    columns = four_columns(flat, row * d + i, d, tile)
+                    store(tile, at + i * lanes, columns[0])
+                    if i + 1 < d:
+                        store(tile, at + (i + 1) * lanes, columns[1])
+                    if i + 2 < d:
+                        store(tile, at + (i + 2) * lanes, columns[2])
+                    if i + 3 < d:
+                        store(tile, at + (i + 3) * lanes, columns[3])
+                else:
+                    for j in range(i, min(i + 4, d)):
+                        for r in range(few):
+                            there = row + r < n
+                            tile[at + j * lanes + r] = x[row + r, j] if there else 0.0
 
 
 @inner
