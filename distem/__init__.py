@@ -1,1 +1,25 @@
 """Mixtures and other EM models fitted to more data than fits in memory."""
+
+from typing import TYPE_CHECKING, Any
+
+from distem._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from distem.estimators import GaussianMixture as GaussianMixture
+
+_HOMES = {"GaussianMixture": "distem.estimators"}
+
+__all__ = ["GaussianMixture", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import public names when they are first asked for: `import distem` alone stays cheap."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distem' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

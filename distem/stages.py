@@ -23,7 +23,7 @@ from distem.config import Config, GivenParameters
 from distem.data import results
 from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder
-from distem.data.prepare import check, remarks, transform_for
+from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import Scan, ScanPass, digest
 from distem.data.source import Source
 from distem.data.transform import Transform
@@ -205,16 +205,6 @@ def scan(session: Session) -> Scanned:
     return Scanned(found, transform, session.passes(session.resources.enter_context(opened)), fingerprint)
 
 
-def data_variance(found: Scan, transform: Transform) -> Float64:
-    """Variance of each feature in the model's units; one where the data has none, shape (d,)."""
-    variance = found.variance
-    if transform.scale is not None:
-        variance = variance / transform.scale**2
-    if transform.matrix is not None:
-        variance = np.ones_like(variance)
-    return np.where((variance > 0) & np.isfinite(variance), variance, 1.0)
-
-
 def seed(session: Session, scanned: Scanned) -> Seeded:
     """Draw the sample and start every candidate; after an interruption, take up where they stood.
 
@@ -237,7 +227,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     else:
         drawn = kept[0]
         sample = seeding.Sample(config.fit.sample_rows, drawn["keys"], drawn["values"], drawn["weights"])
-    models = _candidates(config, data_variance(scanned.scan, scanned.transform))
+    models = _candidates(config, model_variance(scanned.scan, scanned.transform))
     if kept is None:
         with one_blas_thread():
             starts = _starts(session, scanned, models, sample)

@@ -207,3 +207,16 @@ def _copies(
                 )
                 break
     return found
+
+
+def model_variance(scan: Scan, transform: Transform) -> Float64:
+    """Return each feature's variance in the model's units, shape (d,); one where the data has none."""
+    if transform.matrix is not None:
+        return np.ones(scan.d)
+    exponent = scan.exponent.copy()
+    if transform.scale is not None:
+        exponent -= np.frexp(transform.scale)[1]
+    with np.errstate(over="ignore", under="ignore"):
+        rest = 1.0 if transform.scale is None else np.frexp(transform.scale)[0]
+        variance = np.ldexp(scan.spread, 2 * exponent) / rest**2
+    return np.where((variance > 0) & np.isfinite(variance) & ~scan.constant, variance, 1.0)

@@ -26,7 +26,7 @@ class Covariance(Protocol):
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
         """Covariances about the new means, which lie `shift` from where `second` was taken."""
 
-    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+    def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
         """Add `reg_covar` to every variance and lift those that are still below `least`."""
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
@@ -132,7 +132,7 @@ class Full:
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
         return second / mass[:, None, None] - _outer(shift)
 
-    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+    def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
         return _lift_diagonal(covariances + reg_covar * np.eye(covariances.shape[-1]), least)
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
@@ -179,7 +179,7 @@ class Tied:
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
         return (second - (shift * mass[:, None]).T @ shift) / mass.sum()
 
-    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+    def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
         return _lift_diagonal(covariances + reg_covar * np.eye(covariances.shape[-1]), least)
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
@@ -225,7 +225,7 @@ class Diag:
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
         return np.maximum(second / mass[:, None] - shift**2, 0.0)
 
-    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
+    def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
         return np.maximum(covariances + reg_covar, least)
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
@@ -271,8 +271,8 @@ class Spherical:
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
         return np.maximum((second / mass - (shift**2).sum(axis=1)) / shift.shape[1], 0.0)
 
-    def regularise(self, covariances: Float64, reg_covar: float, least: Float64) -> Float64:
-        return np.maximum(covariances + reg_covar, least.mean())
+    def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
+        return np.maximum(covariances + np.mean(reg_covar), least.mean())
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
         return 1.0 / np.sqrt(covariances), covariances

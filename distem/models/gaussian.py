@@ -42,7 +42,7 @@ class Gaussian:
     ----------
     covariance : {"full", "tied", "diag", "spherical"}
         Shape of the covariances.
-    reg_covar : float
+    reg_covar : float, or ndarray of shape (d,)
         Added to every variance in the M-step.
     floor : float
         Least variance of a component, relative to that of the data.
@@ -53,7 +53,7 @@ class Gaussian:
     """
 
     covariance: str = "full"
-    reg_covar: float = 1e-6
+    reg_covar: float | Float64 = 1e-6
     floor: float = 1e-24
     data_variance: Float64 | None = None
     kernels: str = "compiled"

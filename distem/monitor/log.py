@@ -39,7 +39,8 @@ class JsonLog:
             "run": self._run,
             "phase": self._phase,
         }
-        self._file.write(self._redact(json.dumps(line | event.as_dict())) + "\n")
+        facts = {key: self._redact(v) if isinstance(v, str) else v for key, v in event.as_dict().items()}
+        self._file.write(json.dumps(line | facts) + "\n")
         self._file.flush()
 
     def __enter__(self) -> Self:

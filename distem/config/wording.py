@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from distem._yaml import Document, Path, describe
+from distem.config.yaml import Document, Path, describe
 from distem.errors import ConfigError
 
 MAX_SHOWN = 10

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distem import _yaml
-from distem._yaml import Document, read, write
+from distem.config import yaml as _yaml
+from distem.config.yaml import Document, read, write
 from distem.errors import ConfigError
 
 

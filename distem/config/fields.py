@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Discriminator, Field, Tag, ValidationInfo
 from pydantic_core import PydanticCustomError
 
-from distem._env import ENV
-from distem._yaml import describe
+from distem.config.env import ENV
+from distem.config.yaml import describe
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _PIPELINE = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*|[^\0]*\.py")

@@ -1,0 +1,70 @@
+"""The section `fit`: how the model is fitted."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from distem.config.fields import GIVEN, NAMED, Count, InitName, Matrix, NamedOrGiven, Nested, Vector, wrong
+from distem.config.section import Section
+
+
+class GivenParameters(Section):
+    """Starting parameters written into the config, in the data's own units."""
+
+    weights: Vector = Field(description="The components' weights; they sum to 1.")
+    means: Matrix = Field(description="The components' means, one row a component.")
+    covariances: Nested | None = Field(
+        default=None,
+        description="The covariances: [k][d][d] for full, [d][d] for tied, [k][d] for diag, [k] for "
+        "spherical; null: the data's own.",
+    )
+
+    @model_validator(mode="after")
+    def _shapes(self) -> GivenParameters:
+        k = len(self.means)
+        if len({len(row) for row in self.means}) > 1:
+            raise wrong("needs rows of one length", "means")
+        if len(self.weights) != k:
+            raise wrong(f"needs one weight for each of the {k} means, got {len(self.weights)}", "weights")
+        if min(self.weights) < 0 or not math.isclose(sum(self.weights), 1, abs_tol=1e-6):
+            raise wrong(
+                f"needs numbers of at least 0 that sum to 1, got a sum of {sum(self.weights):g}", "weights"
+            )
+        return self
+
+
+class FitConfig(Section):
+    """How the model is fitted."""
+
+    init: Annotated[Annotated[InitName, NAMED] | Annotated[GivenParameters, GIVEN], NamedOrGiven] = Field(
+        default="kmeans",
+        description="Where the fit starts: kmeans, kmeans||, kmeans++, random, random_from_data, the path "
+        "of a run folder (warm start; may hold ${env:NAME}), or the parameters themselves.",
+    )
+    restarts: Count = Field(default=1, description="Starts for each candidate; the best is kept.")
+    tolerance: Annotated[float, Field(gt=0)] = Field(
+        default=1e-6,
+        description="Stop when the gain still expected, in log-likelihood per row, is below this.",
+    )
+    max_passes: Count = Field(default=500, description="The most passes over the data.")
+    acceleration: Literal["none", "squarem", "anderson"] = Field(
+        default="none", description="none is plain EM; the others take fewer passes to the same end."
+    )
+    precision: Literal["float64", "float32"] = Field(
+        default="float64", description="Of the rows while they are worked on; sums are float64 in any case."
+    )
+    select: Literal["bic", "aic", "icl"] = Field(
+        default="bic", description="Picks the best of several candidates."
+    )
+    kernels: Literal["compiled", "reference"] = Field(
+        default="compiled", description="compiled is fast; reference is plain NumPy, to check against."
+    )
+    require_convergence: bool = Field(
+        default=False, description="End with exit code 4 if the fit stops before it converged."
+    )
+    sample_rows: Count = Field(
+        default=20_000, description="Rows drawn for seeding and for the report's pictures."
+    )

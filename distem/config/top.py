@@ -1,0 +1,229 @@
+"""The whole config: sections, paths, and what is written of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from distem.config.cluster import AnyCluster, LocalConfig
+from distem.config.data import AnyData
+from distem.config.env import ENV, URL, expand, redact, texts
+from distem.config.fields import (
+    INIT_METHODS,
+    VARIABLES,
+    JsonObject,
+    Location,
+    Name,
+    PipelineName,
+    Variables,
+    Version,
+    nesting,
+    wrong,
+)
+from distem.config.fit import FitConfig, GivenParameters
+from distem.config.model import AnyModel
+from distem.config.section import Section
+from distem.config.yaml import write
+from distem.errors import ConfigError
+
+
+class OutputConfig(Section):
+    """What is written, and where."""
+
+    path: Location | None = Field(
+        default=None,
+        description="The run folder: a local path, relative to the config's folder, or a URL; "
+        "null: runs/ and the config's name. May hold ${env:NAME}.",
+    )
+    variables: Variables = Field(
+        default=VARIABLES,
+        description="What is written for each row; an empty list fits the model and no more.",
+    )
+    report: bool = Field(default=True, description="Draw the HTML report when the run is complete.")
+
+
+class Config(Section):
+    """A run's config, with every default filled in.
+
+    `load` makes one from a file. Paths are as written: `locate` says where they lie.
+    """
+
+    version: Version = Field(description="The version of this format.")
+    name: Name = Field(description="The run's name; letters, digits, '.', '_' and '-'.")
+    pipeline: PipelineName = Field(
+        default="cluster", description="A pipeline's name, or the path of a .py file that holds one."
+    )
+    seed: Annotated[int, Field(ge=0)] = Field(default=0, description="All that is random follows from it.")
+    data: AnyData = Field(description="Where the rows come from.")
+    model: AnyModel = Field(description="What is fitted.")
+    fit: FitConfig = Field(default_factory=FitConfig, description="How it is fitted.")
+    cluster: AnyCluster = Field(
+        default_factory=LocalConfig, description="Where the work is done; the result does not depend on it."
+    )
+    output: OutputConfig = Field(
+        default_factory=OutputConfig, description="Which results are written, and where."
+    )
+    options: JsonObject = Field(
+        default_factory=dict, description="A pipeline's own settings; the built-in pipelines have none."
+    )
+
+    _folder: Path = PrivateAttr(default_factory=lambda: Path(os.path.realpath(".")))
+
+    def model_post_init(self, context: Any) -> None:
+        """Remember the folder that relative paths start from."""
+        if context and "folder" in context:
+            self._folder = Path(os.path.realpath(context["folder"]))
+
+    @model_validator(mode="after")
+    def _start_fits_model(self) -> Config:
+        init, where = self.fit.init, ("fit", "init")
+        if isinstance(init, GivenParameters):
+            k = len(init.means)
+            if self.model.n_components != (k,):
+                wanted = ", ".join(str(n) for n in self.model.n_components)
+                raise wrong(f"has {k} means; model.components is {wanted}, and must be their number", *where)
+            types = self.model.covariance_types
+            depth = {"full": 3, "tied": 2, "diag": 2, "spherical": 1}[types[0]]
+            if init.covariances is not None and (len(types) > 1 or nesting(init.covariances) != depth):
+                raise wrong(
+                    f"does not have the shape that model.covariance says ({', '.join(types)})",
+                    *where,
+                    "covariances",
+                )
+        return self
+
+    # where things lie
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from: the config file's own."""
+        return self._folder
+
+    @property
+    def run_folder(self) -> str:
+        """The run folder's path or URL, ready to use: `output.path` expanded and located."""
+        return self.locate(self._output_path)
+
+    @property
+    def _output_path(self) -> str:
+        return self.output.path or f"runs/{self.name}"
+
+    def locate(self, path: str) -> str:
+        """Return a path of this config, ready to use.
+
+        ``${env:NAME}`` and a leading ``~`` are filled in, relative paths start from the config's
+        folder; URLs and absolute paths stay as they are. The result may be a secret.
+        """
+        path = expand(path)
+        if URL.match(path):
+            return path
+        parts = os.path.expanduser(path).split("/")
+        named = next((i for i, part in enumerate(parts) if part not in ("", ".", "..")), len(parts))
+        whole = os.path.join(self._folder, "/".join(parts))
+        # behind a name, `..` may lead elsewhere than the text says: the name may be a link
+        return whole if ".." in parts[named:] else os.path.normpath(whole)
+
+    def _anchor(self, path: str) -> tuple[str, str] | None:
+        """Split a relative path into an absolute folder and a rest that is left unexpanded.
+
+        None means that the path does not depend on the config's folder.
+        """
+        match = ENV.search(path)
+        if _is_fixed(path):
+            return None
+        if match is None:
+            return os.path.realpath(os.path.join(self._folder, path)), ""
+        if match.start() == 0:
+            try:
+                start = expand(path)
+            except ConfigError:
+                return None
+            if _is_fixed(start):
+                return None
+        head, _, tail = path[: match.start()].rpartition("/")
+        return os.path.realpath(os.path.join(self._folder, head)), tail + path[match.start() :]
+
+    def _absolute(self, path: str) -> str:
+        anchor = self._anchor(path)
+        if anchor is None:
+            local = not URL.match(path) and not ENV.search(path)
+            return os.path.realpath(os.path.expanduser(path)) if local else path
+        return os.path.join(*anchor) if anchor[1] else anchor[0]
+
+    def _relative(self, path: str, folder: str) -> str:
+        anchor = self._anchor(path)
+        if anchor is None:
+            return path
+        if URL.match(folder):
+            return self._absolute(path)
+        start = os.path.relpath(anchor[0], os.path.realpath(folder))
+        path = os.path.normpath(start) if not anchor[1] else os.path.join(start, anchor[1])
+        # a bare name could be read as a method of fit.init, a URL or a home
+        return path if path.startswith(".") else f"./{path}"
+
+    def _with_paths(self, change: Callable[[str], str]) -> dict[str, Any]:
+        tree = self.resolved()
+        if tree["pipeline"].endswith(".py"):
+            tree["pipeline"] = change(tree["pipeline"])
+        for section, key in (("data", "path"), ("output", "path")):
+            tree[section][key] = change(tree[section][key])
+        init = tree["fit"]["init"]
+        if isinstance(init, str) and init not in INIT_METHODS:
+            tree["fit"]["init"] = change(init)
+        for key, value in (tree["cluster"].get("security") or {}).items():
+            tree["cluster"]["security"][key] = change(value)
+        return tree
+
+    # what is written
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the config as plain JSON values: defaults explicit, ``${env:NAME}`` unexpanded."""
+        tree = self.model_dump(mode="json")
+        tree["output"]["path"] = self._output_path
+        return tree
+
+    def to_yaml(self, folder: str | Path) -> str:
+        """Return the config as YAML that means the same when it lies in another folder.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Where it will lie, usually the run folder; relative paths are rewritten for it.
+        """
+        return write(self._with_paths(lambda path: self._relative(path, str(folder))))
+
+    def hash(self) -> str:
+        """Return the SHA-256, in hexadecimal, of everything in the config that decides the result.
+
+        The name, the cluster, the output's place and the report are not part of it. Paths are
+        absolute in it, ``${env:NAME}`` unexpanded.
+        """
+        tree = self._with_paths(self._absolute)
+        decides = {
+            key: tree[key] for key in ("version", "pipeline", "seed", "data", "model", "fit", "options")
+        }
+        decides["output"] = {"variables": tree["output"]["variables"]}
+        text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def redact(self, text: str) -> str:
+        """Put ``${env:NAME}`` back wherever its value, or a part of it that tells, stands in a text.
+
+        For messages of other libraries, which do not know what is secret. Redact texts before
+        they are encoded as JSON.
+        """
+        return redact(text, texts(self.resolved()), str(self._folder))
+
+
+def _is_fixed(path: str) -> bool:
+    # a leading ~ may also begin a file's name: only a home that exists is one
+    return URL.match(path) is not None or os.path.isabs(os.path.expanduser(path))
+
+
+# from a file to a config

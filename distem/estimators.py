@@ -1,0 +1,517 @@
+"""The scikit-learn face: estimators on NumPy, Dask, xarray and Zarr input."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import psutil
+import zarr
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from distem._random import generator
+from distem.data.prepare import check, model_variance, transform_for
+from distem.data.scan import Scan, ScanPass
+from distem.data.transform import Transform
+from distem.em.acceleration import accelerator
+from distem.em.loop import Climb, Fit, climb
+from distem.em.repair import Repair
+from distem.em.stopping import Change, FirstOf, MaxPasses
+from distem.errors import DataError, FitError
+from distem.events import ComponentCollapsed, Event
+from distem.execution.base import BlockSet, Executor, one_blas_thread
+from distem.execution.serial import SerialExecutor
+from distem.execution.threads import ThreadsExecutor
+from distem.inputs import Input, as_input, uses_dask
+from distem.models import seeding
+from distem.models.covariance import COVARIANCES
+from distem.models.gaussian import Gaussian, GaussianTheta
+from distem.models.mixture import Mixture, MixtureParams
+from distem.plan import RESIDENT_SHARE
+from distem.rowwise import map_rows, refuse_missing
+from distem.types import Assignment, Float64, Ints, Rows
+
+SAMPLE_ROWS = 20_000
+"""Rows drawn for the start."""
+SMALL_ROWS = 10_000
+"""Below it threads cost more than they save."""
+
+
+class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A Gaussian mixture fitted by EM, on data of any size.
+
+    The arguments and fitted attributes are those of ``sklearn.mixture.GaussianMixture``; from the
+    same start the parameters after m steps are scikit-learn's. Besides: row weights, acceleration,
+    and Dask, xarray and Zarr input, whose last dimension is the feature.
+
+    Parameters
+    ----------
+    n_components : int
+        Number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}
+        Shape of the covariances.
+    tol : float
+        The fit ends when a step changes the log-likelihood per row by less.
+    reg_covar : float
+        Added to the diagonal of every covariance, in squared units of the data.
+    max_iter : int
+        Largest number of M-steps.
+    n_init : int
+        Starts; the likeliest fit is kept. All starts share each pass over the data.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data", "kmeans||"}
+        How a start is made.
+    weights_init, means_init, precisions_init : array-like or None
+        Starting parameters; they take the place of those that `init_params` finds.
+    random_state : int, RandomState or None
+        Decides every random choice; for one of them the result does not depend on the executor.
+    warm_start : bool
+        Start from the last fit.
+    verbose : int
+        Print the log-likelihood of every `verbose_interval`-th pass to the log "distem".
+    verbose_interval : int
+        See `verbose`.
+    acceleration : {"none", "squarem", "anderson"} or None
+        None is plain EM, never "automatic".
+    client : distributed.Client or None
+        Where to run; default: the Dask client in scope, or else threads.
+
+    Attributes
+    ----------
+    weights_ : ndarray, shape (k,)
+    means_ : ndarray, shape (k, d)
+    covariances_, precisions_, precisions_cholesky_ : ndarray
+        (k, d, d), (d, d), (k, d) or (k,), by `covariance_type`. A component that collapsed for good
+        was dropped: k may be less than `n_components`.
+    converged_ : bool
+    n_iter_ : int
+        M-steps of the best start.
+    lower_bound_ : float
+        Mean log-likelihood per row before the last M-step.
+    lower_bounds_ : list of float
+        The same before each M-step: one entry a pass, accelerated ones that were taken back included.
+    n_features_in_ : int
+
+    See Also
+    --------
+    sklearn.mixture.GaussianMixture
+
+    Examples
+    --------
+    >>> import numpy as np, distem
+    >>> X = np.concatenate([np.full((50, 1), -1.0), np.full((50, 1), 1.0)])
+    >>> X = X + np.random.default_rng(0).normal(scale=0.1, size=X.shape)
+    >>> gm = distem.GaussianMixture(2, random_state=0).fit(X)
+    >>> bool(abs(np.sort(gm.means_.ravel()) - [-1, 1]).max() < 0.1)
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "covariance_type": [StrOptions(set(COVARIANCES))],
+        "tol": [Interval(Real, 0.0, None, closed="left")],
+        "reg_covar": [Interval(Real, 0.0, None, closed="left")],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
+        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init_params": [StrOptions({"kmeans", "k-means++", "random", "random_from_data", "kmeans||"})],
+        "weights_init": ["array-like", None],
+        "means_init": ["array-like", None],
+        "precisions_init": ["array-like", None],
+        "random_state": ["random_state"],
+        "warm_start": ["boolean"],
+        "verbose": ["verbose"],
+        "verbose_interval": [Interval(Integral, 1, None, closed="left")],
+        "acceleration": [StrOptions({"none", "squarem", "anderson"}), None],
+        "client": [object, None],
+    }
+
+    weights_: Float64
+    means_: Float64
+    covariances_: Float64
+    precisions_cholesky_: Float64
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: int = 0,
+        verbose_interval: int = 10,
+        acceleration: str | None = None,
+        client: Any = None,
+    ) -> None:
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+        self.verbose_interval = verbose_interval
+        self.acceleration = acceleration
+        self.client = client
+
+    # fitting
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002 -- scikit-learn's
+        """Fit the mixture.
+
+        Parameters
+        ----------
+        X : array-like, shape (..., d)
+            NumPy (n, d), a data frame, Dask, xarray or Zarr; features last.
+        y : None
+            Ignored.
+        sample_weight : array-like, shape (...,), or None
+            Non-negative weight of each row.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Of distem's kinds: missing values (names the row), fewer rows than components, and so on.
+        """
+        self._validate_params()
+        data = self._open(X, sample_weight)
+        with self._executor(data) as executor:
+            self._fit(data, executor)
+        return self
+
+    def fit_predict(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        """Fit, and return the labels of the rows."""
+        return self.fit(X, y, sample_weight).predict(X)
+
+    def _open(self, X: Any, weights: Any) -> Input:
+        if not _is_chunked(X):
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
+            if weights is not None:
+                weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), (len(X),) if np.ndim(weights) == 0 else np.shape(weights))
+        else:
+            self.n_features_in_ = int(X.shape[-1])
+        data = as_input(X, weights)
+        if data.n < self.n_components:
+            raise DataError(
+                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
+                f"n_samples = {data.n}.",
+                "Ask for fewer components.",
+            )
+        return data
+
+    def _executor(self, data: Input) -> AbstractContextManager[Executor]:
+        client = self.client
+        if client is None and data.n > SMALL_ROWS or uses_dask(getattr(data, "x", None)):
+            client = client or _client_in_scope()
+        if client is not None:
+            from distem.execution.dask import DaskExecutor
+
+            return nullcontext(DaskExecutor(client))
+        return SerialExecutor() if data.n <= SMALL_ROWS else ThreadsExecutor()
+
+    def _fit(self, data: Input, executor: Executor) -> None:
+        with executor.open(data.blocks(Transform.identity("keep")), resident=False) as raw:
+            scan = raw.map_reduce(ScanPass())
+        check(scan, [f"feature {name}" for name in data.features], "error", data.locate)
+        transform = transform_for(scan, "none")
+        if transform.scale is not None and self.covariance_type == "spherical":
+            transform = replace(transform, scale=np.full(data.d, transform.scale.max()))
+        model = self._model(scan, transform)
+        resident = data.n * data.d * 8 <= RESIDENT_SHARE * _memory(executor)
+        with executor.open(data.blocks(transform), resident=resident) as blocks:
+            climbs = self._climbs(blocks, scan, transform, model)
+            climb(climbs, blocks, observe=_warn)
+        self._keep(model, max((c.fit for c in climbs), key=lambda fit: fit.log_likelihood), transform)
+
+    def _model(self, scan: Scan, transform: Transform) -> Mixture:
+        scale = np.ones(scan.d) if transform.scale is None else transform.scale
+        with np.errstate(over="ignore", under="ignore"):
+            reg_covar = np.minimum(self.reg_covar / scale / scale, 1e200)
+        return Mixture(Gaussian(self.covariance_type, reg_covar, data_variance=model_variance(scan, transform)))
+
+    def _climbs(self, blocks: BlockSet, scan: Scan, transform: Transform, model: Mixture) -> list[Climb]:
+        state = check_random_state(self.random_state)
+        seed = int(state.randint(2**31 - 1))
+        k = self.n_components
+        sample = blocks.map_reduce(seeding.DrawSample(SAMPLE_ROWS, scan.usable, seed))
+        stop = FirstOf((Change(self.tol), MaxPasses(max(1, self.max_iter))))
+        keys = {(k, restart): k for restart in range(self._starts)}
+        centres = {}
+        if self.init_params == "kmeans||" and not self._given:
+            centres = seeding.kmeans_parallel(blocks, keys, sample, seed)
+        climbs = []
+        with one_blas_thread():
+            for key in keys:
+                start = self._start(model, transform, sample, generator(seed, "start", *key), centres.get(key))
+                repair = Repair(sample.values, seed, 3 * k)
+                climbs.append(Climb(str(key[1]), model, start, stop, repair, accelerator(self.acceleration)))
+        return climbs
+
+    @property
+    def _continues(self) -> bool:
+        return self.warm_start and hasattr(self, "precisions_cholesky_")
+
+    @property
+    def _given(self) -> bool:
+        every = self.weights_init is not None and self.means_init is not None and self.precisions_init is not None
+        return self._continues or every
+
+    @property
+    def _starts(self) -> int:
+        return 1 if self._given else self.n_init
+
+    def _start(
+        self,
+        model: Mixture,
+        transform: Transform,
+        sample: seeding.Sample,
+        rng: np.random.Generator,
+        centres: Float64 | None,
+    ) -> MixtureParams:
+        component = model.component
+        if self._continues:
+            return _to_model_units(self._params, model, transform)
+        d, k = sample.values.shape[1], self.n_components
+        weights = means = matrices = None
+        if not self._given:
+            init = self.init_params.replace("k-means", "kmeans")
+            found = seeding.start(init, model, k, sample, rng, centres)
+            weights, means = found.weights, found.theta.means
+            matrices = component.shape.matrices(found.theta.covariances, k, d)
+        if self.weights_init is not None:
+            weights = self._checked("weights_init", (k,))
+            if (weights < 0).any() or not np.isclose(weights.sum(), 1.0):
+                raise FitError(f"weights_init must be non-negative and sum to 1; it sums to {weights.sum():g}.")
+        if self.means_init is not None:
+            means = transform.forward_means(self._checked("means_init", (k, d)))
+        if self.precisions_init is not None:
+            shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
+            precisions = self._checked("precisions_init", shapes[self.covariance_type])
+            covariances = _inverse(precisions, self.covariance_type)
+            matrices = transform.forward_covariances(component.shape.matrices(covariances, k, d))
+        return MixtureParams(weights, component.from_matrices(means, matrices, weights))
+
+    def _checked(self, name: str, shape: tuple[int, ...]) -> Float64:
+        value: Float64 = np.array(getattr(self, name), dtype=np.float64)
+        if value.shape != shape:
+            raise FitError(f"The parameter {name!r} should have the shape {shape}, but got {value.shape}.")
+        if not np.isfinite(value).all():
+            raise FitError(f"The parameter {name!r} holds NaN or infinity.")
+        return value
+
+    def _keep(self, model: Mixture, best: Fit, transform: Transform) -> None:
+        params = best.params
+        if self.max_iter > 0:
+            with one_blas_thread():  # the statistics are at hand: scikit-learn takes this step too
+                params = model.m_step(best.stats, best.params)
+        theta, offset = params.theta, transform.log_jacobian
+        k, d = theta.means.shape
+        self.weights_ = params.weights
+        self.means_ = transform.backward_means(theta.means)
+        matrices = transform.backward_covariances(model.component.shape.matrices(theta.covariances, k, d))
+        if transform.scale is None:
+            self.covariances_, self.precisions_cholesky_ = theta.covariances, theta.precisions_cholesky
+        else:
+            data_units = Gaussian(self.covariance_type).from_matrices(self.means_, matrices, params.weights)
+            self.covariances_, self.precisions_cholesky_ = data_units.covariances, data_units.precisions_cholesky
+        self.converged_ = best.reason.converged
+        self.lower_bounds_ = [point.log_likelihood + offset for point in best.trace]
+        self.n_iter_ = len(best.trace) if self.max_iter > 0 else 0
+        self.lower_bound_ = best.log_likelihood + offset
+        self.n_features_in_ = d
+        if not self.converged_ and self.max_iter > 0:
+            warnings.warn(best.reason.sentence, ConvergenceWarning, stacklevel=4)
+
+    # asking
+
+    @property
+    def precisions_(self) -> Float64:
+        """Inverse covariances, in the shape of `covariances_`."""
+        factors = self.precisions_cholesky_
+        if self.covariance_type in ("diag", "spherical"):
+            return factors**2
+        return factors @ np.swapaxes(factors, -1, -2)
+
+    @property
+    def _params(self) -> MixtureParams:
+        """Parameters as the public attributes have them now, whoever set them."""
+        check_is_fitted(self, ["weights_", "means_", "precisions_cholesky_"])
+        weights, means = np.asarray(self.weights_, np.float64), np.asarray(self.means_, np.float64)
+        factors = np.asarray(self.precisions_cholesky_, np.float64)
+        covariances = getattr(self, "covariances_", None)
+        if covariances is None:
+            covariances = _inverse_of_factors(factors, self.covariance_type)
+        factors = _triangular(factors, self.covariance_type)
+        return MixtureParams(weights, GaussianTheta(means, np.asarray(covariances, np.float64), factors))
+
+    def _answer(self, X: Any, what: Callable[[Assignment], NDArray[Any]], name: str, k: int | None = None) -> Any:
+        params = self._params
+        model = Mixture(Gaussian(self.covariance_type))
+        transform = _transform_for_asking(params)
+        scaled = _to_model_units(params, model, transform)
+        d = int(params.theta.means.shape[1])
+
+        def answer(values: NDArray[Any], start: Sequence[int]) -> NDArray[Any]:
+            refuse_missing(values, start)
+            rows = np.ascontiguousarray(transform.forward(values.reshape(-1, d)))
+            found = model.assign(Rows(rows), scaled, probability=k is not None)
+            out = what(replace(found, log_density=found.log_density + transform.log_jacobian))
+            return out.reshape(values.shape[:-1] + out.shape[1:])
+
+        if not _is_chunked(X):
+            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=False)
+        trailing = () if k is None else (("component", k),)
+        dtype = np.int64 if name == "label" else np.float64
+        return map_rows(X, answer, trailing, dtype, d, name)
+
+    def predict(self, X: Any) -> Any:
+        """Most probable component of each row, shape (...,)."""
+        return self._answer(X, lambda found: found.label, "label")
+
+    def predict_proba(self, X: Any) -> Any:
+        """Responsibilities, shape (..., k)."""
+
+        def probability(found: Assignment) -> Float64:
+            return np.empty((0, 0)) if found.probability is None else found.probability
+
+        return self._answer(X, probability, "probability", len(self._params.weights))
+
+    def score_samples(self, X: Any) -> Any:
+        """Log density of each row, natural log, shape (...,)."""
+        return self._answer(X, lambda found: found.log_density, "log_density")
+
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002 -- scikit-learn's
+        """Mean log density of the rows."""
+        return float(np.asarray(self.score_samples(X).mean()))
+
+    def _n_parameters(self) -> int:
+        return Mixture(Gaussian(self.covariance_type)).n_parameters(self._params)
+
+    def bic(self, X: Any) -> float:
+        """Bayesian information criterion on `X`; less is better."""
+        n = float(np.prod(X.shape[:-1]))
+        return float(-2.0 * self.score(X) * n + self._n_parameters() * np.log(n))
+
+    def aic(self, X: Any) -> float:
+        """Akaike's information criterion on `X`; less is better."""
+        n = float(np.prod(X.shape[:-1]))
+        return -2.0 * self.score(X) * n + 2.0 * self._n_parameters()
+
+    def sample(self, n_samples: int = 1) -> tuple[Float64, Ints]:
+        """Draw rows from the mixture.
+
+        Returns
+        -------
+        X : ndarray, shape (n_samples, d)
+        y : ndarray, shape (n_samples,)
+            The component of each; rows are grouped by it.
+        """
+        if n_samples < 1:
+            raise FitError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
+        state = check_random_state(self.random_state)
+        rng = np.random.default_rng(state.randint(2**31 - 1))
+        return Mixture(Gaussian(self.covariance_type)).sample(self._params, n_samples, rng)
+
+
+def _is_chunked(X: Any) -> bool:
+    """Whether `X` keeps its own dimensions: Dask, xarray, Zarr."""
+    import xarray as xr
+
+    return isinstance(X, (xr.DataArray, xr.Dataset, zarr.Array)) or uses_dask(X)
+
+
+def _client_in_scope() -> Any:
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distem.execution.dask import current_client
+
+    return current_client()
+
+
+def _memory(executor: Executor) -> float:
+    capacity = executor.capacity
+    if capacity.memory_per_worker is not None:
+        return float(capacity.memory_per_worker * capacity.workers)
+    return float(psutil.virtual_memory().total)
+
+
+def _warn(event: Event) -> None:
+    if isinstance(event, ComponentCollapsed):
+        warnings.warn(
+            f"Component {event.component} collapsed in pass {event.pass_} and was {event.action}.",
+            ConvergenceWarning,
+            stacklevel=6,
+        )
+
+
+def _inverse(matrices: Float64, kind: str) -> Float64:
+    if kind in ("diag", "spherical"):
+        return 1.0 / matrices
+    try:
+        np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError as error:
+        raise FitError("'precisions_init' should be symmetric, positive-definite.") from error
+    return np.asarray(np.linalg.inv(matrices))
+
+
+def _inverse_of_factors(factors: Float64, kind: str) -> Float64:
+    if kind in ("diag", "spherical"):
+        return factors**-2
+    inverse = np.linalg.inv(factors)
+    return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
+
+
+def _triangular(factors: Float64, kind: str) -> Float64:
+    """The upper-triangular factor of the same precision: others may be set by hand."""
+    if kind in ("diag", "spherical") or np.allclose(factors, np.triu(factors), rtol=0, atol=0):
+        return factors
+    shape = COVARIANCES[kind]
+    return shape.factor(_inverse_of_factors(factors, kind))[0]
+
+
+def _to_model_units(params: MixtureParams, model: Mixture, transform: Transform) -> MixtureParams:
+    if transform.is_identity:
+        return params
+    k, d = params.theta.means.shape
+    matrices = transform.forward_covariances(model.component.shape.matrices(params.theta.covariances, k, d))
+    theta = model.component.from_matrices(transform.forward_means(params.theta.means), matrices, params.weights)
+    return MixtureParams(params.weights, theta)
+
+
+def _transform_for_asking(params: MixtureParams) -> Transform:
+    """Identity, but for magnitudes whose squares a float64 cannot hold."""
+    means = params.theta.means
+    size = float(np.abs(means).max())
+    variance = float(np.abs(params.theta.covariances).max())
+    if size < 1e100 and 1e-200 < variance < 1e200:
+        return Transform.identity("keep")
+    power = float(np.ldexp(1.0, int(np.frexp(max(size, np.sqrt(variance)))[1])))
+    return Transform(missing="keep", scale=np.full(means.shape[1], power))
