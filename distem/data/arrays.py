@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from distem.data._names import NUMERIC, not_numeric, plain_attrs
 from distem.data.grid import BLOCK_BYTES, Box, Grid, leading_sizes, rows_per_chunk
+from distem.data.resolve import resolve
 from distem.data.source import Raw, Source
-from distem.data.variables import Opened, Stored, resolve
+from distem.data.variables import Opened, Stored
 from distem.data.zarr_store import HeldZarr
 from distem.errors import DamagedChunkError, DataError
 

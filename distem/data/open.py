@@ -65,7 +65,7 @@ def open_source(
         raise ConfigError(f"group is '{group}', but {kind} has no groups.", "Leave data.group out.")
     path = str(path)
     if kind == "zarr":
-        from distem.data.variables import resolve
+        from distem.data.resolve import resolve
         from distem.data.zarr_store import ZarrStore
 
         return resolve(

@@ -38,6 +38,11 @@ def frozen(options: Mapping[str, Any] | None) -> str:
     return json.dumps(dict(options or {}), sort_keys=True)
 
 
+def thawed(options: str) -> dict[str, Any]:
+    """Return options that were frozen."""
+    return dict(json.loads(options))
+
+
 def stamp(*paths: Path) -> tuple[int, ...]:
     """Return sizes and times of local files: a rewritten store must not be taken for the one held open."""
     found = []
@@ -87,7 +92,7 @@ class ZarrStore:
 
     @property
     def _keywords(self) -> dict[str, Any]:
-        options = json.loads(self.options)
+        options = thawed(self.options)
         return {"storage_options": options} if options else {}
 
     def open(self) -> Opened:

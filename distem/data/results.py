@@ -1,0 +1,172 @@
+"""Results: ``result.zarr``, its groups, and whether it is complete.
+
+A Zarr v3 store that `xarray.open_datatree` opens. Every chunk is written with its checksum, empty ones
+too, so that counting chunks tells whether all is there; the root's ``status`` says so.
+"""
+
+from __future__ import annotations
+
+import errno
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from distem.data._encoding import codecs, target_values
+from distem.data._names import plain_attrs
+from distem.data.source import reason
+from distem.errors import DataError, Interrupted
+
+GROUP = "assignment"
+
+
+def create_result(
+    path: str,
+    attrs: Mapping[str, Any] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> None:
+    """Make an empty result store, marked incomplete; what was there is deleted.
+
+    Parameters
+    ----------
+    path : str
+        Local path or URL.
+    attrs : mapping, optional
+        Attributes of the root, JSON-able.
+    storage_options : mapping, optional
+        For URLs.
+    """
+    about = {"Conventions": "CF-1.11", **plain_attrs(attrs or {}), "status": "incomplete"}
+    with writing(path):
+        zarr.open_group(path, mode="w", zarr_format=3, attributes=about, **keywords(storage_options))
+
+
+def write_group(
+    path: str, name: str, dataset: xr.Dataset, storage_options: Mapping[str, Any] | None = None
+) -> None:
+    """Write a small dataset as a group of the result; what the group held is replaced.
+
+    Parameters
+    ----------
+    path : str
+        The result store; made if there is none.
+    name : str
+        "model", "trace", "selection" ...
+    dataset : xarray.Dataset
+        In memory; attributes JSON-able.
+    storage_options : mapping, optional
+        For URLs.
+
+    Raises
+    ------
+    Interrupted
+        If the disk is full.
+    """
+    texts = {
+        key: v.copy(data=target_values(np.asarray(v.values)))
+        for key, v in dataset.variables.items()
+        if v.dtype.kind in "OSU"
+    }
+    if texts:
+        dataset = dataset.assign_coords({k: v for k, v in texts.items() if k in dataset.coords})
+        dataset = dataset.assign({k: v for k, v in texts.items() if k not in dataset.coords})
+    encoding: dict[Any, dict[str, Any]] = {}
+    for key, variable in dataset.variables.items():
+        encoding[key] = {"compressors": codecs()}
+        if variable.dtype.kind == "f":
+            encoding[key]["_FillValue"] = None
+    with writing(path):
+        root = open_root(path, storage_options)  # drops consolidated metadata, which would go stale
+        complete = root.attrs.get("status") == "complete"
+        dataset.drop_encoding().to_zarr(
+            path,
+            group=name,
+            mode="w",
+            zarr_format=3,
+            consolidated=False,
+            encoding=encoding,
+            write_empty_chunks=True,
+            storage_options=dict(storage_options) if storage_options else None,
+        )
+        if complete:
+            _consolidate(path, storage_options)
+
+
+def finalise(path: str, storage_options: Mapping[str, Any] | None = None) -> None:
+    """Check that every chunk of the assignment is there, then mark the result complete.
+
+    Raises
+    ------
+    DataError
+        If chunks are missing; names the arrays and how many.
+    Interrupted
+        If the disk is full.
+    """
+    with writing(path):
+        root = open_root(path, storage_options)
+        lacking = []
+        if GROUP in root:
+            group = root[GROUP]
+            arrays = dict(group.arrays()) if isinstance(group, zarr.Group) else {}
+            for name, array in sorted(arrays.items()):
+                there, all_of_them = array.nchunks_initialized, array.nchunks
+                if there != all_of_them and array.size:
+                    lacking.append(f"'{name}' has {there:,} of {all_of_them:,} chunks")
+        if lacking:
+            raise DataError(
+                f"The assignment in {path} is not complete: {'; '.join(lacking)}.",
+                "Run the same command again: it writes what is missing.",
+            )
+        root.update_attributes({"status": "complete"})
+        # without it xarray warns that opening is slow
+        _consolidate(path, storage_options)
+
+
+def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str | None:
+    """Return "complete" or "incomplete", or None if there is no result store."""
+    try:
+        root = zarr.open_group(path, mode="r", use_consolidated=False, **keywords(storage_options))
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    found = root.attrs.get("status")
+    return found if isinstance(found, str) else None
+
+
+def keywords(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return storage options as zarr's functions take them."""
+    return {"storage_options": dict(storage_options)} if storage_options else {}
+
+
+def open_root(path: str, storage_options: Mapping[str, Any] | None) -> zarr.Group:
+    """Open the root for writing, without consolidated metadata."""
+    if status(path, storage_options) is None:
+        create_result(path, storage_options=storage_options)
+    root = zarr.open_group(path, mode="r+", use_consolidated=False, **keywords(storage_options))
+    root.update_attributes({})
+    return root
+
+
+def _consolidate(path: str, storage_options: Mapping[str, Any] | None) -> None:
+    root = zarr.open_group(path, mode="r+", use_consolidated=False, **keywords(storage_options))
+    with warnings.catch_warnings():
+        # Zarr v3 has not written consolidated metadata into its specification yet
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(root.store)
+
+
+@contextmanager
+def writing(path: str) -> Iterator[None]:
+    """Say a full disk in a sentence: freeing space and running again is all there is to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Interrupted(
+            f"The disk is full: {path} could not be written ({reason(error)}).",
+            "Free some space and run the same command to go on.",
+        ) from error
