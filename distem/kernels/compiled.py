@@ -119,14 +119,18 @@ def _unpack(packed: Float64, count: int, m: int) -> Float64:
     return result
 
 
-def _panels(x: Floats, width: int) -> int:
-    """Return the panels of a tile: from the shape and the type alone, so that bits depend on no more."""
-    lanes = BYTES // x.itemsize
-    rows = 256 if width <= 16 else 128
-    if x.itemsize == 4:
-        rows *= 2
-    n: int = x.shape[0]
-    return max(1, min(rows // lanes, -(-n // lanes)))
+_TILE_PANELS, _TILE_ROWS = 8, 2560
+"""The panels of a tile and the panel rows of its buffers, each of 256 bytes: both by measurement.
+
+Longer tiles share the cost of adding up lanes; 640 KiB of buffers still stay in the second-level cache.
+"""
+
+
+def _panels(x: Floats, k: int) -> int:
+    """Return the panels of a tile: from shapes and types alone, so that bits depend on no more."""
+    n, d = x.shape
+    fit = _TILE_ROWS // (2 * d + k)
+    return max(1, min(_TILE_PANELS, fit, -(-n * x.itemsize // BYTES)))
 
 
 def _log_scale(diagonals: Float64, d: int) -> Float64:
@@ -191,7 +195,7 @@ def log_density_full(x: Floats, means: Float64, precisions_cholesky: Float64) ->
     scale = _log_scale(np.diagonal(precisions_cholesky, axis1=1, axis2=2), x.shape[1])
     high, low = _split(means, x.dtype)
     packed = _pack(precisions_cholesky, x.dtype)
-    panels = _panels(x, x.shape[1])
+    panels = _panels(x, len(means))
     return _entries.densities_full(x, high, low, packed, scale, largest_distance(x), panels)
 
 
@@ -203,7 +207,7 @@ def log_density_tied(x: Floats, means: Float64, precisions_cholesky: Float64) ->
     point, white = _whitened(means, precisions_cholesky)
     return _entries.densities_tied(
         x, *_split(point, x.dtype), _pack(precisions_cholesky, x.dtype), *_split(white, x.dtype),
-        scale, largest_distance(x), _panels(x, d),
+        scale, largest_distance(x), _panels(x, k),
     )  # fmt: skip
 
 
@@ -214,7 +218,7 @@ def log_density_diag(x: Floats, means: Float64, precisions_cholesky: Float64) ->
     scale = _pad(factor, 1).astype(x.dtype).ravel()
     logs = _log_scale(factor, x.shape[1])
     high, low = _split(means, x.dtype)
-    return _entries.densities_diag(x, high, low, scale, logs, largest_distance(x), _panels(x, x.shape[1]))
+    return _entries.densities_diag(x, high, low, scale, logs, largest_distance(x), _panels(x, len(means)))
 
 
 def log_density_spherical(x: Floats, means: Float64, precisions_cholesky: Float64) -> Float64:
@@ -226,7 +230,7 @@ def moments_full(x: Floats, resp: Float64, means: Float64) -> Moments:
     """Return mass, first and second moments; see `reference.moments_full`."""
     x = _argument(x)
     k, d = means.shape
-    panels = _panels(x, d)
+    panels = _panels(x, k)
     _, mass, first, second = _entries.moments_full(
         x, _float64(resp), *_split(means, x.dtype), True, panels
     )  # fmt: skip
@@ -239,7 +243,7 @@ def moments_tied(x: Floats, resp: Float64, means: Float64) -> Moments:
     """Return mass, first and second moments; see `reference.moments_tied`."""
     x = _argument(x)
     k, d = means.shape
-    panels = _panels(x, d)
+    panels = _panels(x, k)
     high, low = _split(means, x.dtype)
     if _blends(x.shape[0], k, d):
         point = means.mean(axis=0)
@@ -258,7 +262,7 @@ def moments_tied(x: Floats, resp: Float64, means: Float64) -> Moments:
 def moments_diag(x: Floats, resp: Float64, means: Float64) -> Moments:
     """Return mass, first and second moments; see `reference.moments_diag`."""
     x = _argument(x)
-    panels = _panels(x, x.shape[1])
+    panels = _panels(x, len(means))
     _, mass, first, second = _entries.moments_diag(
         x, _float64(resp), *_split(means, x.dtype), True, panels
     )  # fmt: skip
@@ -270,7 +274,7 @@ def moments_diag(x: Floats, resp: Float64, means: Float64) -> Moments:
 def moments_spherical(x: Floats, resp: Float64, means: Float64) -> Moments:
     """Return mass, first and second moments; see `reference.moments_spherical`."""
     x = _argument(x)
-    panels = _panels(x, x.shape[1])
+    panels = _panels(x, len(means))
     _, mass, first, second = _entries.moments_diag(
         x, _float64(resp), *_split(means, x.dtype), False, panels
     )  # fmt: skip
@@ -282,14 +286,14 @@ def moments_spherical(x: Floats, resp: Float64, means: Float64) -> Moments:
 def normalise(log_joint: Float64) -> tuple[Float64, Float64]:
     """Return each row's log norm (n,) and shares (n, k); see `reference.normalise`."""
     log_joint = _float64(log_joint)
-    return _entries.normalise(log_joint, LOWEST, _panels(log_joint, 1))
+    return _entries.normalise(log_joint, LOWEST, _panels(log_joint, 0))
 
 
 def nearest(x: Floats, centres: Float64) -> tuple[Ints, Float64]:
     """Return each row's nearest centre and the squared distance to it; see `reference.nearest`."""
     x = _argument(x)
     high, low = _split(centres, x.dtype)
-    label, distance, finite = _entries.nearest(x, high, low, _float64(centres), _panels(x, x.shape[1]))
+    label, distance, finite = _entries.nearest(x, high, low, _float64(centres), _panels(x, len(centres)))
     if x.dtype == np.float32 and not finite:
         return nearest(x.astype(np.float64), centres)
     return label, distance
@@ -314,7 +318,7 @@ def _e_step_full(
     scale = _log_scale(np.diagonal(precisions_cholesky, axis1=1, axis2=2), d)
     likelihood, mass, first, second = _entries.e_step_full(
         x, _float64(weights), *_split(means, x.dtype), _pack(precisions_cholesky, x.dtype),
-        *_halves(log_weights, scale, x.dtype), cap, _panels(x, d),
+        *_halves(log_weights, scale, x.dtype), cap, _panels(x, k),
     )  # fmt: skip
     if not _finite(x, likelihood, first, second):
         return _e_step_full(x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap)
@@ -343,7 +347,7 @@ def _e_step_tied(
     likelihood, mass, first, second, pairs = _entries.e_step_tied(
         x, _float64(weights), *_split(means, x.dtype), *_split(point, x.dtype),
         _pack(precisions_cholesky, x.dtype), *_split(white, x.dtype), _blend(means, point, x.dtype),
-        *_halves(log_weights, scale, x.dtype), cap, blended, _panels(x, d),
+        *_halves(log_weights, scale, x.dtype), cap, blended, _panels(x, k),
     )  # fmt: skip
     total = _tied_second(second, pairs, means) if blended else _unpack(second, 1, d)[0]
     if not _finite(x, likelihood, first, total):
@@ -378,7 +382,7 @@ def _e_step_diag(
     likelihood, mass, first, second = _entries.e_step_diag(
         x, _float64(weights), *_split(means, x.dtype), _pad(factor, 1).astype(x.dtype).ravel(),
         *_halves(log_weights, _log_scale(factor, x.shape[1]), x.dtype), cap, by_feature,
-        _panels(x, x.shape[1]),
+        _panels(x, len(means)),
     )  # fmt: skip
     if not _finite(x, likelihood, first, second):
         return _e_step_diag(x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap)
