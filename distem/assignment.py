@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar
 
+from distem.data.assignment import AssignmentWriter, Receipt
 from distem.fitted import FittedModel
-from distem.types import Addable, Assignment, Rows
-
-Assigned = Any
-"""The receipt of what was written; adds up over blocks."""
-
-
-class Writer(Protocol):
-    """Writes one block's part of the assignment, every chunk of it once."""
-
-    def write(self, block: int, rows: Rows, found: Assignment) -> Addable:
-        """Write, and return a receipt."""
+from distem.types import Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +18,23 @@ class AssignRows:
     ----------
     model : FittedModel
         The model, in the units the rows come in.
-    writer : Writer
+    writer : AssignmentWriter
         Where the answers go.
-    probability : bool
-        Whether all responsibilities are wanted.
     """
 
     model: FittedModel
-    writer: Writer
-    probability: bool
+    writer: AssignmentWriter
     name: ClassVar[str] = "assign"
 
-    def __call__(self, rows: Rows, block: int) -> Assigned:
+    def __call__(self, rows: Rows, block: int) -> Receipt:
         """Assign and write one block."""
-        return self.writer.write(block, rows, self.model.assign(rows, probability=self.probability))
+        found = self.model.assign(rows, probability="probability" in self.writer.variables)
+        return self.writer.write(
+            self.writer.chunks(block),
+            rows.kept,
+            found.label,
+            found.probability,
+            found.log_density,
+            found.uncertainty,
+            rows.weights,
+        )

@@ -30,10 +30,12 @@ def _errors_in_a_paragraph(debug: bool, redact: Callable[[], Callable[[str], str
             _traceback(redact())
         click.echo(redact()(f"error: {error}"), err=True)
         sys.exit(error.exit_code)
-    except Exception as error:  # the last line of defence: whatever else happens is ours to report
+    except Exception as error:  # noqa: BLE001 -- the last line of defence: whatever happens is ours to report
         if debug:
             _traceback(redact())
-        text = f"error: an unexpected {type(error).__name__}: {error}. Run with --debug for where it happened."
+        text = (
+            f"error: an unexpected {type(error).__name__}: {error}. Run with --debug for where it happened."
+        )
         click.echo(redact()(text), err=True)
         sys.exit(UNEXPECTED)
 
@@ -69,7 +71,11 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _overrides = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key, e.g. --set model.components=[3,4]."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key, e.g. --set model.components=[3,4].",
 )
 
 
@@ -85,7 +91,9 @@ def main() -> None:
 @click.option("--fresh", is_flag=True, help="Begin again: remove what an earlier run left in the folder.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
 @_shared
-def run(config: str, overrides: tuple[str, ...], fresh: bool, quiet: bool, as_json: bool, debug: bool) -> None:
+def run(
+    config: str, overrides: tuple[str, ...], fresh: bool, quiet: bool, as_json: bool, debug: bool
+) -> None:
     """Do the whole job; run again, it continues an unfinished run."""
     loading = _Loading()
     with _errors_in_a_paragraph(debug, loading.redact):

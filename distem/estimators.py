@@ -213,7 +213,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if not _is_chunked(X):
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
             if weights is not None:
-                weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), (len(X),) if np.ndim(weights) == 0 else np.shape(weights))
+                weights = np.broadcast_to(
+                    np.asarray(weights, dtype=np.float64),
+                    (len(X),) if np.ndim(weights) == 0 else np.shape(weights),
+                )
         else:
             self.n_features_in_ = int(X.shape[-1])
         data = as_input(X, weights)
@@ -227,7 +230,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def _executor(self, data: Input) -> AbstractContextManager[Executor]:
         client = self.client
-        if client is None and data.n > SMALL_ROWS or uses_dask(getattr(data, "x", None)):
+        if (client is None and data.n > SMALL_ROWS) or uses_dask(getattr(data, "x", None)):
             client = client or _client_in_scope()
         if client is not None:
             from distem.execution.dask import DaskExecutor
@@ -253,7 +256,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         scale = np.ones(scan.d) if transform.scale is None else transform.scale
         with np.errstate(over="ignore", under="ignore"):
             reg_covar = np.minimum(self.reg_covar / scale / scale, 1e200)
-        return Mixture(Gaussian(self.covariance_type, reg_covar, data_variance=model_variance(scan, transform)))
+        return Mixture(
+            Gaussian(self.covariance_type, reg_covar, data_variance=model_variance(scan, transform))
+        )
 
     def _climbs(self, blocks: BlockSet, scan: Scan, transform: Transform, model: Mixture) -> list[Climb]:
         state = check_random_state(self.random_state)
@@ -268,7 +273,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         climbs = []
         with one_blas_thread():
             for key in keys:
-                start = self._start(model, transform, sample, generator(seed, "start", *key), centres.get(key))
+                start = self._start(
+                    model, transform, sample, generator(seed, "start", *key), centres.get(key)
+                )
                 repair = Repair(sample.values, seed, 3 * k)
                 climbs.append(Climb(str(key[1]), model, start, stop, repair, accelerator(self.acceleration)))
         return climbs
@@ -279,7 +286,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     @property
     def _given(self) -> bool:
-        every = self.weights_init is not None and self.means_init is not None and self.precisions_init is not None
+        every = (
+            self.weights_init is not None and self.means_init is not None and self.precisions_init is not None
+        )
         return self._continues or every
 
     @property
@@ -298,7 +307,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if self._continues:
             return _to_model_units(self._params, model, transform)
         d, k = sample.values.shape[1], self.n_components
-        weights = means = matrices = None
+        weights, means, matrices = np.full(k, 1.0 / k), np.zeros((k, d)), np.zeros((k, d, d))
         if not self._given:
             init = self.init_params.replace("k-means", "kmeans")
             found = seeding.start(init, model, k, sample, rng, centres)
@@ -307,7 +316,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if self.weights_init is not None:
             weights = self._checked("weights_init", (k,))
             if (weights < 0).any() or not np.isclose(weights.sum(), 1.0):
-                raise FitError(f"weights_init must be non-negative and sum to 1; it sums to {weights.sum():g}.")
+                raise FitError(
+                    f"weights_init must be non-negative and sum to 1; it sums to {weights.sum():g}."
+                )
         if self.means_init is not None:
             means = transform.forward_means(self._checked("means_init", (k, d)))
         if self.precisions_init is not None:
@@ -339,7 +350,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             self.covariances_, self.precisions_cholesky_ = theta.covariances, theta.precisions_cholesky
         else:
             data_units = Gaussian(self.covariance_type).from_matrices(self.means_, matrices, params.weights)
-            self.covariances_, self.precisions_cholesky_ = data_units.covariances, data_units.precisions_cholesky
+            self.covariances_, self.precisions_cholesky_ = (
+                data_units.covariances,
+                data_units.precisions_cholesky,
+            )
         self.converged_ = best.reason.converged
         self.lower_bounds_ = [point.log_likelihood + offset for point in best.trace]
         self.n_iter_ = len(best.trace) if self.max_iter > 0 else 0
@@ -370,7 +384,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         factors = _triangular(factors, self.covariance_type)
         return MixtureParams(weights, GaussianTheta(means, np.asarray(covariances, np.float64), factors))
 
-    def _answer(self, X: Any, what: Callable[[Assignment], NDArray[Any]], name: str, k: int | None = None) -> Any:
+    def _answer(
+        self, X: Any, what: Callable[[Assignment], NDArray[Any]], name: str, k: int | None = None
+    ) -> Any:
         params = self._params
         model = Mixture(Gaussian(self.covariance_type))
         transform = _transform_for_asking(params)
@@ -433,7 +449,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             The component of each; rows are grouped by it.
         """
         if n_samples < 1:
-            raise FitError(f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample.")
+            raise FitError(
+                f"Invalid value for 'n_samples': {n_samples}. The sampling requires at least one sample."
+            )
         state = check_random_state(self.random_state)
         rng = np.random.default_rng(state.randint(2**31 - 1))
         return Mixture(Gaussian(self.covariance_type)).sample(self._params, n_samples, rng)
@@ -502,7 +520,9 @@ def _to_model_units(params: MixtureParams, model: Mixture, transform: Transform)
         return params
     k, d = params.theta.means.shape
     matrices = transform.forward_covariances(model.component.shape.matrices(params.theta.covariances, k, d))
-    theta = model.component.from_matrices(transform.forward_means(params.theta.means), matrices, params.weights)
+    theta = model.component.from_matrices(
+        transform.forward_means(params.theta.means), matrices, params.weights
+    )
     return MixtureParams(params.weights, theta)
 
 

@@ -80,10 +80,11 @@ class FittedModel:
     def dataset(self) -> xr.Dataset:
         """The model as a dataset: parameters in the data's units, and the exact ones behind `scaled_`."""
         component = self.model.component
-        theta = self.params.theta
         names = list(self.features)
         units = {
-            name: attrs["units"] for name, attrs in self.feature_attrs.items() if attrs.get("units") is not None
+            name: attrs["units"]
+            for name, attrs in self.feature_attrs.items()
+            if attrs.get("units") is not None
         }
         scaled = {
             f"{SCALED}{name}": (tuple(f"{SCALED}{name}_{i}" for i in range(value.ndim)), value)
@@ -132,10 +133,16 @@ class FittedModel:
         attrs = dataset.attrs
         if attrs.get("kind") != KIND:
             raise ConfigError(
-                f"This holds a model of kind {attrs.get('kind')!r}, not {KIND!r}.", "Give a run folder of distem."
+                f"This holds a model of kind {attrs.get('kind')!r}, not {KIND!r}.",
+                "Give a run folder of distem.",
             )
         model = Mixture(
-            Gaussian(attrs["covariance"], float(attrs["reg_covar"]), float(attrs["floor"]), kernels=attrs["kernels"])
+            Gaussian(
+                attrs["covariance"],
+                float(attrs["reg_covar"]),
+                float(attrs["floor"]),
+                kernels=attrs["kernels"],
+            )
         )
         arrays = {
             name.removeprefix(SCALED): np.asarray(dataset[name].values, dtype=np.float64)

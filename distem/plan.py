@@ -92,8 +92,9 @@ class Plan:
         )
         return [
             f"rows         {self.rows:,} with {self.features} features",
-            f"blocks       {self.blocks:,} in {self.partitions} partitions on {self.workers} workers, "
-            f"{self.threads} threads; up to {_size(self.bytes_per_task)} a task",
+            f"blocks       {self.blocks:,} in {self.partitions} partitions, up to "
+            + f"{_size(self.bytes_per_task)} a task",
+            f"cluster      {self.workers} workers, {self.threads} threads",
             f"candidates   {self.candidates}, all fitted in one read of the data",
             f"data         {how}",
             f"memory       up to {_size(self.memory_per_worker_bytes)} a worker ({limit})",
@@ -153,7 +154,9 @@ def make_plan(
 
     if resident is None and wanted and memory(True) > USABLE_SHARE * room / capacity.workers:
         wanted = False
-    row_bytes = sum(8 * max(components) if v == "probability" else 4 if v == "label" else 8 for v in variables)
+    row_bytes = sum(
+        8 * max(components) if v == "probability" else 4 if v == "label" else 8 for v in variables
+    )
     plan = Plan(
         rows=source.n,
         features=source.d,
@@ -212,7 +215,9 @@ def _refuse(plan: Plan, source: Described) -> None:
     if plan.resident:
         remedy += ", or set cluster.resident: false"
     else:
-        remedy += f", fewer threads each, or store the data in chunks smaller than {_size(source.chunk_nbytes)}"
+        remedy += (
+            f", fewer threads each, or store the data in chunks smaller than {_size(source.chunk_nbytes)}"
+        )
     raise ConfigError(
         f"A worker would need {_size(plan.memory_per_worker_bytes)} and may use {USABLE_SHARE:.0%} "
         f"of its {_size(limit)}: start-up takes {_size(STARTUP_BYTES)}, "

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distem.assignment import AssignRows
 from distem.data import results
+from distem.data.assignment import create_assignment
 from distem.data.open import KINDS, open_like
 from distem.data.source import Source
 from distem.errors import ConfigError, RunFolderError
@@ -15,8 +16,8 @@ from distem.fitted import FittedModel
 
 VARIABLES = ("label", "probability", "log_density", "uncertainty")
 ENDINGS = {
-    ".zarr": "zarr", ".nc": "netcdf", ".nc4": "netcdf", ".h5": "netcdf", ".hdf5": "netcdf", ".parquet": "parquet",
-    ".pq": "parquet", ".npy": "npy", ".csv": "csv", ".png": "image", ".jpg": "image", ".jpeg": "image",
+    ".zarr": "zarr", ".nc": "netcdf", ".nc4": "netcdf", ".h5": "netcdf", ".hdf5": "netcdf",
+    ".parquet": "parquet", ".pq": "parquet", ".npy": "npy", ".csv": "csv", ".png": "image", ".jpg": "image", ".jpeg": "image",
     ".tif": "image", ".tiff": "image",
 }  # fmt: skip
 
@@ -31,7 +32,9 @@ def kind_of(path: str, kind: str | None = None) -> str:
     """
     found = kind or ENDINGS.get(Path(path.rstrip("/")).suffix.lower())
     if found is None:
-        raise ConfigError(f"What {path} is stored in cannot be told from its name.", f"Give --kind: {', '.join(KINDS)}.")
+        raise ConfigError(
+            f"What {path} is stored in cannot be told from its name.", f"Give --kind: {', '.join(KINDS)}."
+        )
     return found
 
 
@@ -56,13 +59,13 @@ def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -
     """
     if out.exists():
         raise RunFolderError(f"{out} exists.", "Choose another output, or remove it.")
-    results.begin(out)
-    writer = results.create_assignment(out, source, model.k, VARIABLES, {})
+    results.create_result(str(out))
+    writer = create_assignment(str(out), source, model.k, VARIABLES)
     blocks = source.blocks(replace(model.transform, missing="drop"))
     with executor.open(blocks, resident=False) as opened:
-        opened.map_reduce(AssignRows(model, writer, probability=True))
-    results.write_group(out, "model", model.dataset())
-    results.finalise(out)
+        opened.map_reduce(AssignRows(model, writer))
+    results.write_group(str(out), "model", model.dataset())
+    results.finalise(str(out))
 
 
 def open_for(model: FittedModel, path: str, kind: str | None = None) -> Source:

@@ -85,7 +85,12 @@ def map_rows(
 
 
 def _map_xarray(
-    x: xr.DataArray, function: RowFunction, trailing: tuple[tuple[str, int], ...], dtype: DTypeLike, d: int, name: str
+    x: xr.DataArray,
+    function: RowFunction,
+    trailing: tuple[tuple[str, int], ...],
+    dtype: DTypeLike,
+    d: int,
+    name: str,
 ) -> xr.DataArray:
     if x.chunks is None and not x.variable._in_memory:
         x = x.chunk()

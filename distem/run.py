@@ -190,10 +190,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
     folder = RunFolder(_local(config.run_folder))
     work = pipeline(config)
 
-    def tell(event: Event) -> None:
-        for observer in observers:
-            observer(event)
-
+    tell = _all(*observers)
     if not fresh and (done := _complete(folder, config)) is not None:
         tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
         return _ended(done, config)
@@ -223,6 +220,14 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         summary = _attempt(session, work, observers)
     manifest = folder.read_manifest()
     return _ended(manifest, config) if manifest else summary
+
+
+def _all(*observers: Observer) -> Observer:
+    def tell(event: Event) -> None:
+        for observer in observers:
+            observer(event)
+
+    return tell
 
 
 def _local(path: str) -> Path:
@@ -277,7 +282,7 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Su
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
     with JsonLog(folder.log, config.name, config.redact) as log, session.resources:
-        session.observer = lambda event: [observer(event) for observer in (*observers, log)] and None
+        session.observer = _all(*observers, log)
         try:
             fitted = work.run(session)
             ended = {"status": "complete", "exit": 0, **_outcome(session, fitted)}
@@ -294,7 +299,8 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Su
                 ended = _failure("failed", error, config)
                 raise
             stopped = Interrupted(
-                f"The disk is full: {error.filename or folder.path}.", "Free some, then run the same command to go on."
+                f"The disk is full: {error.filename or folder.path}.",
+                "Free some, then run the same command to go on.",
             )
             ended = _failure("interrupted", stopped, config)
             raise stopped from error
@@ -329,7 +335,11 @@ def _manifest(session: Session) -> dict[str, Any]:
         "config": config.resolved(),
         "config_hash": config.hash(),
         "seed": config.seed,
-        "versions": {"distem": __version__, "python": platform.python_version(), **{p: version(p) for p in PACKAGES}},
+        "versions": {
+            "distem": __version__,
+            "python": platform.python_version(),
+            **{p: version(p) for p in PACKAGES},
+        },
         "kernels": config.fit.kernels,
         "plan": session.plan.as_dict(),
         "partitions": session.plan.partitions,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import product
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from distem._random import generator
-from distem.assignment import Assigned, AssignRows
+from distem.assignment import AssignRows
 from distem.config import Config, GivenParameters
 from distem.data import results
+from distem.data.assignment import Receipt, create_assignment
 from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder
 from distem.data.prepare import check, model_variance, remarks, transform_for
@@ -150,7 +151,8 @@ class Seeded:
     """Fits that are ready to climb, and the sample they started from."""
 
     climbs: list[Climb]
-    starts: dict[str, Any]
+    models: dict[str, Mixture]
+    starts: dict[str, MixtureParams]
     sample: seeding.Sample
 
 
@@ -243,7 +245,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         restore(climbs, *state)
         session.pass_seconds[:] = state[1]["seconds"]
         session.observe(Resumed(max(len(c.trace) for c in climbs)))
-    return Seeded(climbs, starts, sample)
+    return Seeded(climbs, {name: model for name, (model, _, _) in models.items()}, starts, sample)
 
 
 Candidates = dict[str, tuple[Mixture, int, int]]
@@ -298,7 +300,9 @@ def _given(init: GivenParameters, model: Mixture, scanned: Scanned) -> MixturePa
     means = np.array(init.means)
     k, d = means.shape
     if d != scanned.scan.d:
-        raise DataError(f"fit.init gives means of {d} features; the data has {scanned.scan.d}.", "Give one for each.")
+        raise DataError(
+            f"fit.init gives means of {d} features; the data has {scanned.scan.d}.", "Give one for each."
+        )
     shape = model.component.shape
     if init.covariances is None:
         covariances = np.broadcast_to(np.diag(scanned.scan.variance), (k, d, d))
@@ -315,11 +319,13 @@ def _from_data_units(
     return MixtureParams(weights / weights.sum(), theta)
 
 
-def _earlier(earlier: FittedModel, session: Session, model: Mixture, k: int, scanned: Scanned) -> MixtureParams:
+def _earlier(
+    earlier: FittedModel, session: Session, model: Mixture, k: int, scanned: Scanned
+) -> MixtureParams:
     if earlier.features != session.source.features or earlier.k != k:
         raise DataError(
-            f"The run in fit.init has {earlier.k} components over {', '.join(earlier.features)}; this one asks for "
-            f"{k} over {', '.join(session.source.features)}.",
+            f"The run in fit.init has {earlier.k} components over {', '.join(earlier.features)}; "
+            f"this one asks for {k} over {', '.join(session.source.features)}.",
             "Start from a run over the same features with as many components.",
         )
     return _from_data_units(earlier.weights, earlier.means, earlier.covariances, model, scanned.transform)
@@ -370,8 +376,7 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
 def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     offset = scanned.transform.log_jacobian
     fits = {c.name: c.fit for c in seeded.climbs}
-    models = {c.name: c.model for c in seeded.climbs}
-    scores = {name: score(models[name], done, offset) for name, done in fits.items()}
+    scores = {name: score(seeded.models[name], done, offset) for name, done in fits.items()}
     # of the restarts of one candidate the likeliest, whatever the criterion
     families: dict[str, list[str]] = {}
     for name in fits:
@@ -384,7 +389,7 @@ def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
 
     def dressed(params: Any) -> FittedModel:
         return FittedModel(
-            model=models[chosen],
+            model=seeded.models[chosen],
             params=params,
             transform=scanned.transform,
             features=session.source.features,
@@ -395,28 +400,28 @@ def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     return Fitted(fits, scores, chosen, dressed(fits[chosen].params), dressed(seeded.starts[chosen]))
 
 
-def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Assigned | None:
+def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None:
     """Write labels, probabilities and densities of every row, block by block, in parallel."""
     session.observe(PhaseStarted("assign"))
-    results.begin(session.folder.result)
-    variables = session.config.output.variables
+    path, variables = str(session.folder.result), session.config.output.variables
+    results.create_result(path)
     if not variables:
         return None
-    writer = results.create_assignment(
-        session.folder.result, session.source, fitted.model.k, variables, {"model": fitted.chosen}
-    )
-    return scanned.blocks.map_reduce(AssignRows(fitted.model, writer, "probability" in variables))
+    writer = create_assignment(path, session.source, fitted.model.k, variables, {"candidate": fitted.chosen})
+    return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
 
 
 def publish(session: Session, scanned: Scanned, seeded: Seeded, fitted: Fitted) -> None:
     """Write model, trace, selection and sample beside the assignment, and mark the result complete."""
     session.observe(PhaseStarted("finalise"))
-    path, offset = session.folder.result, scanned.transform.log_jacobian
+    path, offset = str(session.folder.result), scanned.transform.log_jacobian
     few = seeded.sample.values[:REPORT_ROWS]
     results.write_group(path, "model", model_dataset(fitted.model, fitted.start))
-    results.write_group(path, "trace", trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset))
-    results.write_group(path, "selection", selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset))
+    results.write_group(
+        path, "trace", trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset)
+    )
+    results.write_group(
+        path, "selection", selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset)
+    )
     results.write_group(path, "sample", sample_dataset(fitted.model, few))
     results.finalise(path)
-
-

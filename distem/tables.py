@@ -26,7 +26,9 @@ def model_dataset(model: FittedModel, start: FittedModel) -> xr.Dataset:
     return model.dataset().assign(parameters)
 
 
-def trace_dataset(fits: Mapping[str, Fit], chosen: str, seconds: Sequence[float], offset: float) -> xr.Dataset:
+def trace_dataset(
+    fits: Mapping[str, Fit], chosen: str, seconds: Sequence[float], offset: float
+) -> xr.Dataset:
     """Log-likelihood per row by pass: of the chosen fit, and of every candidate.
 
     Parameters
@@ -114,4 +116,3 @@ def sample_dataset(model: FittedModel, values: Float64) -> xr.Dataset:
         },
         coords={"feature": np.array(model.features, dtype=str)},
     )
-

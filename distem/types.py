@@ -112,5 +112,3 @@ class Pass(Protocol[S_co]):
 
     def __call__(self, rows: Rows, block: int, /) -> S_co:
         """Return this block's part of the result."""
-
-

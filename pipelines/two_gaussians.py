@@ -24,7 +24,9 @@ def prepare(config: Config, say: Callable[[str], None]) -> None:
     half = np.random.default_rng(config.seed).normal(CENTRES[1], SPREAD, ROWS // 2)
     # mirrored, so that the two are equal to the last digit and halfway is exactly that
     points = np.concatenate([np.stack([-half, half], axis=1).ravel(), [0.0]])
-    dataset = xr.Dataset({"x": ("point", points, {"long_name": "position"})}, attrs={"title": "Two Gaussians"})
+    dataset = xr.Dataset(
+        {"x": ("point", points, {"long_name": "position"})}, attrs={"title": "Two Gaussians"}
+    )
     dataset["x"].encoding["chunks"] = (4096,)
     partial = path.with_name(f"{path.name}.partial")
     dataset.to_zarr(partial, mode="w", consolidated=False)

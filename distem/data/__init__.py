@@ -1,0 +1,1 @@
+"""From storage to blocks of rows, and from answers to storage."""

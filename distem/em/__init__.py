@@ -1,0 +1,1 @@
+"""The EM engine: loop, stop rules, acceleration, selection."""

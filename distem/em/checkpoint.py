@@ -19,7 +19,10 @@ def dump(climbs: Sequence[Climb]) -> tuple[Arrays, dict[str, Any]]:
     arrays: Arrays = {}
     facts = []
     for index, fit in enumerate(climbs):
-        parts: dict[str, Arrays] = {"params": fit.model.arrays(fit.params), "accelerator": fit.accelerator.state()}
+        parts: dict[str, Arrays] = {
+            "params": fit.model.arrays(fit.params),
+            "accelerator": fit.accelerator.state(),
+        }
         if fit.fallback is not None:
             parts["fallback"] = fit.model.arrays(fit.fallback)
         if fit.best is not None:

@@ -75,6 +75,12 @@ class Fit:
         return float(self.stats.mean_log_likelihood)
 
 
+def fell(before: Any, value: float) -> bool:
+    """Whether a log-likelihood per row is below that of earlier statistics, beyond rounding."""
+    level = float(before.mean_log_likelihood)
+    return value < level - ROUNDING * max(1.0, abs(level))
+
+
 @dataclass
 class Climb:
     """One fit on its way: advanced once a pass until it has a reason to stop."""
@@ -100,7 +106,7 @@ class Climb:
                 f"The log-likelihood of candidate {self.name} is {value} in pass {len(self.trace) + 1}.",
                 "Check the data for extreme values, or set data.scale: standard.",
             )
-        accepted = self.fallback is None or not self._fell(value)
+        accepted = self.fallback is None or self.best is None or not fell(self.best[1], value)
         self.trace.append(TracePoint(value, accepted, self.fresh))
         self.fresh = False
         if accepted:
@@ -113,11 +119,6 @@ class Climb:
             self.accelerator.restart()
             return []
         return self._step(stats)
-
-    def _fell(self, value: float) -> bool:
-        assert self.best is not None  # noqa: S101 -- a fallback exists only after an accepted pass
-        before = float(self.best[1].mean_log_likelihood)
-        return value < before - ROUNDING * max(1.0, abs(before))
 
     def _step(self, stats: Any) -> list[Event]:
         update = self.model.m_step(stats, self.params)
@@ -133,7 +134,9 @@ class Climb:
 
     def _mend(self, params: Any, collapsed: Sequence[int]) -> tuple[Any, list[Event]]:
         events: list[Event] = []
-        for component in sorted(collapsed, reverse=True):  # from the last, so that dropping shifts none to come
+        for component in sorted(
+            collapsed, reverse=True
+        ):  # from the last, so that dropping shifts none to come
             key = (len(self.trace), component)
             params, action = self.repair.mend(self.model, params, component, key=key, done=self.repairs)
             self.repairs += 1

@@ -104,7 +104,9 @@ class GainLeft:
             return Reason(True, "Converged: the log-likelihood no longer changes beyond rounding.")
         if left < self.tolerance:
             return Reason(
-                True, f"Converged: {left:.2g} per row is still expected, less than the tolerance {self.tolerance:g}."
+                True,
+                f"Converged: {left:.2g} per row is still expected, "
+                f"less than the tolerance {self.tolerance:g}.",
             )
         return None
 
@@ -125,7 +127,9 @@ class Change:
             return None
         step = abs(values[1] - values[0])
         if step < self.tolerance:
-            return Reason(True, f"Converged: the last step was {step:.2g}, less than the tolerance {self.tolerance:g}.")
+            return Reason(
+                True, f"Converged: the last step was {step:.2g}, less than the tolerance {self.tolerance:g}."
+            )
         return None
 
 
@@ -143,7 +147,8 @@ class MaxPasses:
         expected = "" if left is None else f", with {left:.2g} per row still expected"
         return Reason(
             False,
-            f"Not converged: stopped after {len(trace)} passes{expected}. Allow more passes or a larger tolerance.",
+            f"Not converged: stopped after {len(trace)} passes{expected}. "
+            "Allow more passes or a larger tolerance.",
         )
 
 

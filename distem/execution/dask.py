@@ -17,11 +17,12 @@ from typing import Any, Protocol, Self
 import dask
 import dask.array as da
 import numpy as np
+from dask.utils import parse_bytes
 from distributed import Client, Future, LocalCluster, Security, get_client
 from distributed.client import FutureCancelledError
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
-from distributed.worker_memory import parse_memory_limit
+from distributed.system import MEMORY_LIMIT
 from numpy.typing import DTypeLike, NDArray
 
 from distem.errors import ClusterError, DataError, Interrupted
@@ -86,11 +87,13 @@ class DaskBlocks:
         """Run a pass on every block and add the results along the fixed tree."""
         name, number = pass_name(run), next(_serial_numbers)
         with _cluster_failures():
-            futures = {span: self._submit(span, run, f"{name}-{number}-{span[0]}") for span in self.partitions}
+            futures = {
+                span: self._submit(span, run, f"{name}-{number}-{span[0]}") for span in self.partitions
+            }
             whole = (0, len(self.blocks))
             while len(futures) > MERGE_FAN_IN:
                 futures = self._merge_level(whole, futures, f"merge-{name}-{number}")
-            sums = self.client.gather(list(futures.values()))
+            sums: list[S] = self.client.gather(list(futures.values()))
         return merge(whole, dict(zip(futures, sums, strict=True)))
 
     def _submit(self, span: Span, run: Pass[S], key: str) -> Future:
@@ -109,7 +112,12 @@ class DaskBlocks:
             parts = [part for part in futures if span[0] <= part[0] and part[1] <= span[1]]
             if len(parts) <= MERGE_FAN_IN:
                 merged[span] = self.client.submit(
-                    _merge_sums, span, parts, [futures[p] for p in parts], key=f"{key}-{span[0]}-{span[1]}", pure=False
+                    _merge_sums,
+                    span,
+                    parts,
+                    [futures[p] for p in parts],
+                    key=f"{key}-{span[0]}-{span[1]}",
+                    pure=False,
                 )
                 return
             cut = middle(span)
@@ -163,7 +171,9 @@ class DaskExecutor:
         if resident:
             number = next(_serial_numbers)
             with _cluster_failures():
-                futures = {span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}") for span in spans}
+                futures = {
+                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}") for span in spans
+                }
         yield DaskBlocks(self.client, blocks, spans, futures)
 
     def _load(self, blocks: Sequence[Block], key: str) -> Future:
@@ -225,8 +235,9 @@ def _cluster_failures() -> Iterator[None]:
         yield
     except KilledWorker as error:
         raise Interrupted(
-            f"Workers were killed three times over while running {error.task}, most likely for want of memory.",
-            "Give the workers more memory or set cluster.resident: false, then run the same command to go on.",
+            f"Workers were killed three times over while running {error.task}, "
+            "most likely for want of memory.",
+            "Give the workers more memory or set cluster.resident: false, then run the same command again.",
         ) from error
     except (FutureCancelledError, CommClosedError, TimeoutError, OSError) as error:
         if isinstance(error, OSError) and error.errno == 28:
@@ -239,14 +250,20 @@ def _cluster_failures() -> Iterator[None]:
 def local_capacity(workers: int | None, threads: int, memory: int | str) -> Capacity:
     """What `local` would start, without starting it."""
     workers = workers or len(os.sched_getaffinity(0))
-    limit = parse_memory_limit(memory, threads, total_cores=len(os.sched_getaffinity(0)))
-    return Capacity(workers, workers * threads, limit)
+    return Capacity(workers, workers * threads, _memory_limit(memory, threads))
+
+
+def _memory_limit(memory: int | str, threads: int) -> int:
+    """Bytes a worker may use; "auto" is a share of the machine's in proportion to its threads."""
+    if memory == "auto":
+        return int(MEMORY_LIMIT * min(1.0, threads / len(os.sched_getaffinity(0))))
+    return int(parse_bytes(memory))
 
 
 def local(
     workers: int | None = None,
     threads: int = 1,
-    memory: int | str | None = "auto",
+    memory: int | str = "auto",
     dashboard_address: str | None = "127.0.0.1:0",
 ) -> DaskExecutor:
     """Start a cluster of processes on this machine, bound to loopback.
@@ -257,8 +274,8 @@ def local(
         Number of processes; default: one per core this process may use.
     threads : int
         Threads of each.
-    memory : int, str or None
-        Bytes each may use, "auto" for an even share of the machine, None for no limit.
+    memory : int or str
+        Bytes each may use, a text such as "4GiB", or "auto" for a share of the machine.
     dashboard_address : str or None
         Where the dashboard listens; None for none.
     """
@@ -267,7 +284,7 @@ def local(
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
-            memory_limit=memory,
+            memory_limit=_memory_limit(memory, threads),
             host="127.0.0.1",
             dashboard_address=_dashboard(dashboard_address),
             silence_logs=40,
@@ -386,7 +403,9 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _load_computed(blocks: Sequence[Sequence[Any]], parts: Sequence[int], transform: Transformer) -> list[Rows]:
+def _load_computed(
+    blocks: Sequence[Sequence[Any]], parts: Sequence[int], transform: Transformer
+) -> list[Rows]:
     return [_stack(arrays, count, transform) for arrays, count in zip(blocks, parts, strict=True)]
 
 
@@ -420,7 +439,9 @@ def lazy_weights(weights: Any, x: da.Array) -> da.Array:
     """
     weights = weights if isinstance(weights, da.Array) else da.from_array(np.asarray(weights))
     if weights.shape != x.shape[:-1]:
-        raise DataError(f"The weights have shape {weights.shape}, the samples {x.shape[:-1]}.", "Give one a row.")
+        raise DataError(
+            f"The weights have shape {weights.shape}, the samples {x.shape[:-1]}.", "Give one a row."
+        )
     return weights.rechunk(x.chunks[:-1])
 
 

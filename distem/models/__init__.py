@@ -1,0 +1,1 @@
+"""The statistics: one family a file."""

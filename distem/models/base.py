@@ -31,7 +31,7 @@ class Stats:
     def from_arrays(cls, arrays: dict[str, NDArray[Any]], prefix: str = "") -> Self:
         """The statistics of `to_arrays`, bit for bit."""
         kinds = get_type_hints(cls)
-        values = []
+        values: list[Any] = []
         for field in fields(cls):
             kind, name = kinds[field.name], prefix + field.name
             if isinstance(kind, type) and issubclass(kind, Stats):

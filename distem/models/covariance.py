@@ -110,7 +110,7 @@ def _pack_matrix(matrix: Float64) -> Float64:
 def _unpack_matrix(vector: Float64, d: int) -> Float64:
     lower = np.diag(np.exp(vector[:d]))
     lower[np.tril_indices(d, -1)] = vector[d:]
-    return lower @ lower.T
+    return np.asarray(lower @ lower.T)
 
 
 def _mean_of_others(covariances: Float64, weights: Float64, component: int) -> Float64:
@@ -140,7 +140,7 @@ class Full:
         return np.stack([p for p, _ in pairs]), np.stack([c for _, c in pairs])
 
     def variances(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
-        return np.diagonal(covariances, axis1=1, axis2=2).copy()
+        return np.array(np.diagonal(covariances, axis1=1, axis2=2))
 
     def matrices(self, covariances: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return covariances.copy()
@@ -152,7 +152,7 @@ class Full:
         return float(np.einsum("kij,kil,klj->", factors, second, factors, optimize=True))
 
     def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
-        return np.log(np.abs(np.diagonal(factors, axis1=1, axis2=2))).sum(axis=1)
+        return np.asarray(np.log(np.abs(np.diagonal(factors, axis1=1, axis2=2))).sum(axis=1))
 
     def n_parameters(self, k: int, d: int) -> int:
         return k * d * (d + 1) // 2
@@ -177,7 +177,7 @@ class Tied:
     kind: ClassVar[str] = "tied"
 
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
-        return (second - (shift * mass[:, None]).T @ shift) / mass.sum()
+        return np.asarray((second - (shift * mass[:, None]).T @ shift) / mass.sum())
 
     def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
         return _lift_diagonal(covariances + reg_covar * np.eye(covariances.shape[-1]), least)
@@ -192,7 +192,7 @@ class Tied:
         return np.broadcast_to(covariances, (k, d, d)).copy()
 
     def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:
-        return np.tensordot(weights, matrices, axes=1)
+        return np.asarray(np.tensordot(weights, matrices, axes=1))
 
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float(np.einsum("ij,il,lj->", factors, second, factors, optimize=True))
@@ -244,7 +244,7 @@ class Diag:
         return float((second * factors**2).sum())
 
     def log_det(self, factors: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
-        return np.log(factors).sum(axis=1)
+        return np.asarray(np.log(factors).sum(axis=1))
 
     def n_parameters(self, k: int, d: int) -> int:
         return k * d
@@ -269,10 +269,11 @@ class Spherical:
     kind: ClassVar[str] = "spherical"
 
     def estimate(self, mass: Float64, shift: Float64, second: Float64) -> Float64:
-        return np.maximum((second / mass - (shift**2).sum(axis=1)) / shift.shape[1], 0.0)
+        variances = (second / mass - (shift**2).sum(axis=1)) / shift.shape[1]
+        return np.asarray(np.maximum(variances, 0.0))
 
     def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
-        return np.maximum(covariances + np.mean(reg_covar), least.mean())
+        return np.asarray(np.maximum(covariances + np.mean(reg_covar), least.mean()))
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
         return 1.0 / np.sqrt(covariances), covariances
@@ -284,7 +285,7 @@ class Spherical:
         return covariances[:, None, None] * np.eye(d)
 
     def from_matrices(self, matrices: Float64, weights: Float64) -> Float64:  # noqa: ARG002
-        return np.diagonal(matrices, axis1=1, axis2=2).mean(axis=1)
+        return np.asarray(np.diagonal(matrices, axis1=1, axis2=2).mean(axis=1))
 
     def quadratic(self, second: Float64, factors: Float64) -> float:
         return float((second * factors**2).sum())

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from distem.models.base import Moments
 from distem.models.covariance import COVARIANCES, SMALLEST_VARIANCE, Covariance
-from distem.types import Float64, Rows
+from distem.types import Bools, Float64, Rows
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 EPS = float(np.finfo(np.float64).eps)
@@ -83,7 +84,9 @@ class Gaussian:
 
     def e_step(self, rows: Rows, weights: Float64, theta: GaussianTheta) -> tuple[float, Moments]:
         """Log-likelihood and moments in one sweep; `weights` are logs of the mixing weights, (k,)."""
-        out = self._kernel("e_step")(rows.values, rows.weights, weights, theta.means, theta.precisions_cholesky)
+        out = self._kernel("e_step")(
+            rows.values, rows.weights, weights, theta.means, theta.precisions_cholesky
+        )
         return float(out[0]), Moments(*out[1:])
 
     def log_density(self, rows: Rows, theta: GaussianTheta) -> Float64:
@@ -116,16 +119,21 @@ class Gaussian:
         second = moments.second
         if self.covariance != "tied":
             second = second + prior * second.sum(axis=0) / total
-        covariances = self.shape.estimate(moments.mass + (prior if self.covariance != "tied" else 0.0), shift, second)
+        covariances = self.shape.estimate(
+            moments.mass + (prior if self.covariance != "tied" else 0.0), shift, second
+        )
         return self.theta(means, self.shape.regularise(covariances, self.reg_covar, self._least(d)))
 
     def expected_log_density(self, moments: Moments, theta: GaussianTheta) -> float:
         """Sum over rows and components of r log N(x; mu_k, Sigma_k)."""
         k, d = theta.means.shape
         constant = self.shape.log_det(theta.precisions_cholesky, k, d) - d * LOG_2PI / 2
-        return float(moments.mass @ constant) - self.shape.quadratic(moments.second, theta.precisions_cholesky) / 2
+        return (
+            float(moments.mass @ constant)
+            - self.shape.quadratic(moments.second, theta.precisions_cholesky) / 2
+        )
 
-    def point_like(self, theta: GaussianTheta) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def point_like(self, theta: GaussianTheta) -> Bools:
         """Components without spread: at the floor in every feature, shape (k,)."""
         k, d = theta.means.shape
         if self.covariance == "tied":  # one spread for all: no component can lose it alone
@@ -136,7 +144,7 @@ class Gaussian:
     def n_parameters(self, theta: GaussianTheta) -> int:
         """Free parameters of means and covariances."""
         k, d = theta.means.shape
-        return k * d + self.shape.n_parameters(k, d)
+        return int(k * d + self.shape.n_parameters(k, d))
 
     def pack(self, theta: GaussianTheta) -> Float64:
         """Unconstrained vector: means, then packed covariances."""
@@ -149,7 +157,9 @@ class Gaussian:
         covariances = self.shape.regularise(covariances, 0.0, self._least(d))
         return self.theta(vector[: k * d].reshape(k, d).copy(), covariances)
 
-    def relocate(self, theta: GaussianTheta, weights: Float64, component: int, where: Float64) -> GaussianTheta:
+    def relocate(
+        self, theta: GaussianTheta, weights: Float64, component: int, where: Float64
+    ) -> GaussianTheta:
         """Move a component to `where`, with the mean covariance of the others."""
         means = theta.means.copy()
         means[component] = where
@@ -160,12 +170,14 @@ class Gaussian:
         means = np.delete(theta.means, component, axis=0)
         return self.theta(means, self.shape.drop(theta.covariances, component))
 
-    def sample(self, theta: GaussianTheta, counts: Float64, rng: np.random.Generator) -> Float64:
+    def sample(
+        self, theta: GaussianTheta, counts: NDArray[np.integer[Any]], rng: np.random.Generator
+    ) -> Float64:
         """Draw `counts[k]` rows from each component, in order of component."""
         k, d = theta.means.shape
         matrices = self.shape.matrices(theta.covariances, k, d)
         draws = []
-        for mean, matrix, count in zip(theta.means, matrices, counts.astype(int), strict=True):
+        for mean, matrix, count in zip(theta.means, matrices, counts, strict=True):
             scale = np.sqrt(np.diagonal(matrix))
             lower = np.linalg.cholesky(matrix / scale[:, None] / scale[None, :]) * scale[:, None]
             draws.append(mean + rng.standard_normal((count, d)) @ lower.T)

@@ -23,6 +23,10 @@ OVERSAMPLING = 2
 """Candidates drawn in each round, per component."""
 
 
+Key = tuple[int, int]
+"""What a candidate's random choices depend on: its components and its restart."""
+
+
 class BlockSet(Protocol):
     """The data, ready for passes."""
 
@@ -92,7 +96,7 @@ class DrawSample:
     name: ClassVar[str] = "sample"
 
     def __call__(self, rows: Rows, block: int) -> Sample:
-        """This block's candidates for the sample."""
+        """Draw from one block."""
         keys = generator(self.seed, self.name, block).random(rows.n)
         # the size-th smallest of n uniform keys lies below this but for one case in a billion
         keep = keys < (self.size + 6.0 * np.sqrt(self.size) + 20.0) / max(self.n, 1)
@@ -126,13 +130,13 @@ class DrawCentres:
 
     centres: tuple[Float64, ...]
     sizes: tuple[int, ...]
-    keys: tuple[tuple[int, ...], ...]
+    keys: tuple[Key, ...]
     seed: int
     round: int
     name: ClassVar[str] = "seed"
 
     def __call__(self, rows: Rows, block: int) -> Samples:
-        """This block's candidates."""
+        """Draw from one block."""
         drawn = []
         for centres, size, key in zip(self.centres, self.sizes, self.keys, strict=True):
             _, distance = compiled.nearest(rows.values, centres)
@@ -164,7 +168,7 @@ class WeighCentres:
     name: ClassVar[str] = "seed"
 
     def __call__(self, rows: Rows, block: int) -> Masses:  # noqa: ARG002
-        """This block's masses."""
+        """Weigh one block."""
         masses = []
         for centres in self.centres:
             label, _ = compiled.nearest(rows.values, centres)
@@ -173,15 +177,15 @@ class WeighCentres:
 
 
 def kmeans_parallel(
-    blocks: BlockSet, wanted: Mapping[tuple[int, ...], int], sample: Sample, seed: int
-) -> dict[tuple[int, ...], Float64]:
+    blocks: BlockSet, wanted: Mapping[Key, int], sample: Sample, seed: int
+) -> dict[Key, Float64]:
     """Centres by k-means|| over all rows, for several candidates in the same passes.
 
     Parameters
     ----------
     blocks : BlockSet
         The data.
-    wanted : mapping of tuple of int to int
+    wanted : mapping of (int, int) to int
         Number of centres by key; random choices depend on the key.
     sample : Sample
         Rows of the data, one of which is the first centre.
@@ -211,7 +215,12 @@ def kmeans_parallel(
 
 
 def start(
-    init: str, model: Mixture, k: int, sample: Sample, rng: np.random.Generator, centres: Float64 | None = None
+    init: str,
+    model: Mixture,
+    k: int,
+    sample: Sample,
+    rng: np.random.Generator,
+    centres: Float64 | None = None,
 ) -> MixtureParams:
     """Starting parameters of one candidate.
 
@@ -257,7 +266,9 @@ def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator)
         return np.asarray(centres)
     if init == "random_from_data":
         return values[rng.choice(len(values), k, replace=False)]
-    raise FitError(f"There is no start called {init!r}.", "Use kmeans, kmeans||, kmeans++, random or random_from_data.")
+    raise FitError(
+        f"There is no start called {init!r}.", "Use kmeans, kmeans||, kmeans++, random or random_from_data."
+    )
 
 
 def lloyd(values: Float64, weights: Float64, k: int, state: int) -> Float64:
@@ -285,7 +296,9 @@ def random_responsibilities(sample: Sample, k: int, rng: np.random.Generator) ->
     return np.asarray(resp / resp.sum(axis=1, keepdims=True))
 
 
-def from_responsibilities(model: Mixture, sample: Sample, resp: Float64, centres: Float64 | None = None) -> MixtureParams:
+def from_responsibilities(
+    model: Mixture, sample: Sample, resp: Float64, centres: Float64 | None = None
+) -> MixtureParams:
     """Parameters after an M-step on the sample.
 
     Parameters

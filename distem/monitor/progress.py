@@ -10,7 +10,16 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from distem.events import CandidateDone, ComponentCollapsed, Event, Note, PassDone, PhaseStarted, Resumed, Warned
+from distem.events import (
+    CandidateDone,
+    ComponentCollapsed,
+    Event,
+    Note,
+    PassDone,
+    PhaseStarted,
+    Resumed,
+    Warned,
+)
 
 LINES_EVERY = 5.0
 """Seconds between lines where there is no terminal."""
@@ -32,7 +41,9 @@ class Progress:
         self._passes: dict[str, PassDone] = {}
         self._done: dict[str, CandidateDone] = {}
         self._last_line = 0.0
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True) if self._shows_live else None
+        self._live = (
+            Live(console=self._console, refresh_per_second=4, transient=True) if self._shows_live else None
+        )
 
     @property
     def _shows_live(self) -> bool:
@@ -45,8 +56,8 @@ class Progress:
                 self._say(f"warning: {message}")
             case ComponentCollapsed():
                 self._say(
-                    f"warning: component {event.component} of {event.candidate} collapsed in pass {event.pass_} "
-                    f"and was {event.action}"
+                    f"warning: component {event.component} of {event.candidate} collapsed "
+                    f"in pass {event.pass_} and was {event.action}"
                 )
             case _ if self._quiet:
                 return
@@ -75,8 +86,8 @@ class Progress:
         self._last_line = time.monotonic()
         gain = "" if event.gain_left is None else f", {event.gain_left:.1e} still expected"
         self._say(
-            f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row{gain}, "
-            f"{event.rows_per_s:,.0f} rows/s"
+            f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row"
+            f"{gain}, {event.rows_per_s:,.0f} rows/s"
         )
 
     def _table(self) -> Table:

@@ -1,0 +1,45 @@
+# Two commands for users: `make demo` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check format bench lock build clean
+
+$(STAMP): requirements/ci.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distem needs Python 3.11 or later; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/ci.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+demo: $(STAMP)  ## the main job: real flights, clustered on an embedded Dask cluster
+	$(BIN)/distem run configs/quickstart.yaml --fresh
+
+test: $(STAMP)  ## all tests
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal
+
+check: $(STAMP)  ## format, lint, types, floors, examples in README and docs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q README.md docs
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)  ## against peers and against itself, side by side
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/kernels.py
+
+build: $(STAMP)  ## the wheel, in dist/
+	$(BIN)/python -m build --no-isolation --wheel
+
+lock: $(STAMP)  ## pin the versions that CI installs; needs uv
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+		--extra dev --extra all pyproject.toml -o requirements/ci.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
