@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from distem.errors import ConfigError
 from distem.execution.base import Capacity, partition
+from distem.types import Block
 
 STARTUP_BYTES = 330 * 1024**2
 """A worker that has imported everything and compiled nothing yet, with the allocator's slack."""
@@ -22,22 +23,20 @@ class Described(Protocol):
     """What a plan needs to know of a source."""
 
     @property
-    def n(self) -> int: ...
-    @property
-    def d(self) -> int: ...
-    @property
-    def raw_bytes(self) -> int: ...
-    @property
-    def chunk_nbytes(self) -> int: ...
-
-
-class Sized(Protocol):
-    """What a plan needs to know of a block."""
+    def n(self) -> int:
+        """Stored rows."""
 
     @property
-    def n(self) -> int: ...
+    def d(self) -> int:
+        """Features."""
+
     @property
-    def nbytes(self) -> int: ...
+    def raw_bytes(self) -> int:
+        """Bytes of a row as stored and decoded."""
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes of the largest chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,8 @@ class Plan:
         )
         return [
             f"rows         {self.rows:,} with {self.features} features",
-            f"blocks       {self.blocks:,} in {self.partitions} partitions, up to "
-            + f"{_size(self.bytes_per_task)} a task",
+            f"blocks       {self.blocks:,} in {self.partitions} partitions",
+            f"task         up to {_size(self.bytes_per_task)}",
             f"cluster      {self.workers} workers, {self.threads} threads",
             f"candidates   {self.candidates}, all fitted in one read of the data",
             f"data         {how}",
@@ -104,7 +103,7 @@ class Plan:
 
 def make_plan(
     source: Described,
-    blocks: Sequence[Sized],
+    blocks: Sequence[Block],
     capacity: Capacity,
     *,
     components: Sequence[int],
@@ -178,7 +177,7 @@ def make_plan(
 
 def _memory(
     source: Described,
-    blocks: Sequence[Sized],
+    blocks: Sequence[Block],
     spans: Sequence[tuple[int, int]],
     capacity: Capacity,
     threads: int,

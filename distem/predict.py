@@ -16,10 +16,17 @@ from distem.fitted import FittedModel
 
 VARIABLES = ("label", "probability", "log_density", "uncertainty")
 ENDINGS = {
-    ".zarr": "zarr", ".nc": "netcdf", ".nc4": "netcdf", ".h5": "netcdf", ".hdf5": "netcdf",
-    ".parquet": "parquet", ".pq": "parquet", ".npy": "npy", ".csv": "csv", ".png": "image", ".jpg": "image", ".jpeg": "image",
-    ".tif": "image", ".tiff": "image",
-}  # fmt: skip
+    ending: kind
+    for kind, endings in {
+        "zarr": ".zarr",
+        "netcdf": ".nc .nc4 .h5 .hdf5",
+        "parquet": ".parquet .pq",
+        "npy": ".npy",
+        "csv": ".csv",
+        "image": ".png .jpg .jpeg .tif .tiff",
+    }.items()
+    for ending in endings.split()
+}
 
 
 def kind_of(path: str, kind: str | None = None) -> str:

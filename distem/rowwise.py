@@ -21,7 +21,8 @@ ROWS_AT_ONCE = 65536
 class RowFunction(Protocol):
     """Answers for rows (..., d); `start` is where they lie along each dimension but the last."""
 
-    def __call__(self, values: NDArray[Any], start: Sequence[int], /) -> NDArray[Any]: ...
+    def __call__(self, values: NDArray[Any], start: Sequence[int], /) -> NDArray[Any]:
+        """Return an answer for each row, shape (..., *trailing)."""
 
 
 def refuse_missing(values: NDArray[Any], start: Sequence[int]) -> None:

@@ -212,7 +212,6 @@ class HeldDataArray:
         x = self.array
         name = "data" if x.name is None else str(x.name)
         variable = x.variable
-        chunks = self._chunks(variable)
         held = _coordinates(x)
         if x.dims[-1] in x.coords:
             held[str(x.dims[-1])] = x.coords[x.dims[-1]].variable.to_base_variable()
@@ -222,19 +221,18 @@ class HeldDataArray:
         shown = tuple(str(dim) for dim in x.dims)
         variables[name] = Stored(shown, tuple(x.shape), x.dtype, labels)
         arrays = {key: _Slicer(v) for key, v in {**held, name: variable}.items()}
-        return Opened(variables, arrays, {name: chunks}, plain_attrs(x.attrs))
-
-    def _chunks(self, variable: xr.Variable) -> tuple[int, ...]:
         preferred = variable.encoding.get("preferred_chunks") or {}
-        sizes = leading_sizes(variable.shape[:-1], rows_per_chunk(variable.shape[-1]))
-        chosen = []
-        for dim, length, size in zip(
-            variable.dims, variable.shape, (*sizes, variable.shape[-1]), strict=True
-        ):
-            wanted = preferred.get(dim, length if preferred else size)
-            wanted = max(wanted) if isinstance(wanted, tuple) else wanted
-            chosen.append(max(1, min(int(wanted), length)))
-        return tuple(chosen)
+        chunks = {name: _sizes(variable, preferred)} if preferred else {}
+        return Opened(variables, arrays, chunks, plain_attrs(x.attrs))
+
+
+def _sizes(variable: xr.Variable, preferred: Mapping[Any, Any]) -> tuple[int, ...]:
+    """Return the chunk sizes a variable's file has, for what of it is left."""
+    found = []
+    for dim, length in zip(variable.dims, variable.shape, strict=True):
+        size = preferred.get(dim, length)
+        found.append(max(1, min(max(size) if isinstance(size, tuple) else int(size), length)))
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)

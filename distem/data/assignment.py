@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from distem.data._encoding import codecs, coordinates_to_write, target_values
 from distem.data._names import plain_attrs
+from distem.data.files import frozen, thawed
 from distem.data.grid import Box, Grid, box_rows, box_shape
 from distem.data.results import GROUP, keywords, open_root, writing
 from distem.data.source import Reader, Source
 from distem.data.variables import Stored
-from distem.data.zarr_store import frozen, thawed
 from distem.errors import ConfigError
 from distem.types import Bools, Float64, Ints
 
@@ -130,7 +130,7 @@ class AssignmentWriter:
         log_density : ndarray of float64, shape (n,), optional
             In the data's units.
         uncertainty : ndarray of float64, shape (n,), optional
-            Probability that the label is wrong.
+            Probability that the label is wrong; by default 1 minus the largest probability.
         weights : ndarray of float64, shape (n,), optional
             For the sums of the receipt.
 
@@ -148,6 +148,8 @@ class AssignmentWriter:
         full: dict[str, NDArray[Any]] = {"label": _spread(label, kept, stored, np.int32, -1)}
         if "probability" in self.variables and probability is not None:
             full["probability"] = _spread(probability, kept, stored, np.float64, np.nan)
+        if uncertainty is None and probability is not None:
+            uncertainty = 1.0 - probability.max(axis=1, initial=0.0)
         if "uncertainty" in self.variables and uncertainty is not None:
             full["uncertainty"] = _spread(uncertainty, kept, stored, np.float64, np.nan)
         if log_density is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distem.data._names import NUMERIC, no_such, not_numeric, plain_attrs
-from distem.data.grid import Grid
+from distem.data.grid import Grid, leading_sizes, rows_per_chunk
 from distem.data.source import Source
 from distem.data.transform import native
 from distem.data.variables import Opened, Store, Stored, VariablesReader, coordinate_names, opened_anew
@@ -24,6 +24,7 @@ def resolve(
     sample_dims: Sequence[str] | None = None,
     feature_dim: str | None = None,
     weights: str | None = None,
+    block_rows: int | None = None,
 ) -> Source:
     """Find the features among a store's variables.
 
@@ -42,6 +43,8 @@ def resolve(
         axes of time and space (time, y, x, lat, lon ...) is one feature.
     weights : str, optional
         A variable on the sample dimensions.
+    block_rows : int, optional
+        Rows of a chunk, where the store has none of its own.
 
     Raises
     ------
@@ -93,15 +96,17 @@ def resolve(
                 f"{_shape({dim: sizes[dim] for dim in sample})}.",
                 "Weights need one value for each row.",
             )
-    stored = opened.chunks.get(names[0])
     shape = tuple(sizes[dim] for dim in sample)
-    if stored is None:
-        raise DataError(f"'{names[0]}' in {where} has no chunks.")
-    chunk = dict(zip(dims, stored, strict=True))
     dtype = native([variables[name].decoded_dtype for name in names])
     columns = _columns(opened, names[0], feature_dim, sizes) if feature_dim else names
     if not columns:
         raise DataError(f"'{names[0]}' in {where} has no features: '{feature_dim}' has length 0.")
+    stored = opened.chunks.get(names[0])
+    if stored is None:  # contiguous: cut along the leading dimensions, as the bytes lie
+        cuts = leading_sizes([sizes[dim] for dim in shared], block_rows or rows_per_chunk(len(columns)))
+        chunk = dict(zip(shared, cuts, strict=True))
+    else:
+        chunk = dict(zip(dims, stored, strict=True))
     reader = VariablesReader(store, names, sample, feature_dim, weights, dtype.str)
     return Source(
         reader=reader,

@@ -5,8 +5,6 @@ Zarr, NetCDF and xarray objects all come down to this.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -16,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from distem.data.files import Held
 from distem.data.grid import Box, box_rows
 from distem.data.source import Raw, reason
 from distem.errors import DamagedChunkError
@@ -124,30 +123,12 @@ class Store(Protocol):
         """Open it in this process."""
 
 
-class _Cache:
-    """The stores this process has open: a few, by description."""
-
-    def __init__(self, size: int = 16) -> None:
-        self._held: OrderedDict[Store, Opened] = OrderedDict()
-        self._lock = threading.RLock()
-        self._size = size
-
-    def get(self, store: Store, fresh: bool = False) -> Opened:
-        with self._lock:
-            if fresh or store not in self._held:
-                self._held[store] = store.open()
-            self._held.move_to_end(store)
-            while len(self._held) > self._size:
-                self._held.popitem(last=False)
-            return self._held[store]
-
-
-_CACHE = _Cache()
+_OPEN: Held[Opened] = Held(16)
 
 
 def opened_anew(store: Store) -> Opened:
     """Open a store even if it is held open: it may have been written since."""
-    return _CACHE.get(store, fresh=True)
+    return _OPEN.get(store, store.open, fresh=True)
 
 
 @dataclass(frozen=True)
@@ -179,7 +160,7 @@ class VariablesReader:
 
     def read(self, box: Box) -> Raw:
         """Read the rows of a box in C order of the sample dimensions."""
-        opened = _CACHE.get(self.store)
+        opened = _OPEN.get(self.store, self.store.open)
         n = box_rows(box)
         weights = None
         if self.weights is not None:
@@ -204,7 +185,7 @@ class VariablesReader:
 
     def locate(self, box: Box) -> DamagedChunkError | None:
         """Read the stored chunks under a box one by one; name the first that fails."""
-        opened = _CACHE.get(self.store, fresh=True)
+        opened = opened_anew(self.store)
         slices = dict(zip(self.sample_dims, box, strict=True))
         for name in (*self.variables, *([self.weights] if self.weights else [])):
             variable = opened.variables[name]
@@ -230,7 +211,7 @@ class VariablesReader:
 
     def coordinates(self) -> dict[str, Stored]:
         """Return the coordinates on the sample dimensions, as they are stored."""
-        opened = _CACHE.get(self.store)
+        opened = _OPEN.get(self.store, self.store.open)
         mine = set(self.sample_dims)
         used = {*self.variables, self.weights}
         return {
@@ -241,7 +222,7 @@ class VariablesReader:
 
     def read_coordinate(self, name: str, box: Mapping[str, slice]) -> NDArray[Any]:
         """Read a part of a coordinate, encoded, in its own order of dimensions."""
-        opened = _CACHE.get(self.store)
+        opened = _OPEN.get(self.store, self.store.open)
         dims = opened.variables[name].dims
         return np.asarray(opened.arrays[name][tuple(box.get(dim, slice(None)) for dim in dims)])
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +14,7 @@ import zarr
 from zarr.errors import GroupNotFoundError
 
 from distem.data._names import need, no_such
+from distem.data.files import frozen, is_url, stamp, thawed
 from distem.data.source import reason
 from distem.data.variables import Opened, Stored
 from distem.errors import DataError
@@ -26,31 +25,6 @@ NO_INDEXES: dict[str, Any] = (
     if "create_default_indexes" in inspect.signature(xr.open_dataset).parameters
     else {}
 )
-
-
-def is_url(path: str) -> bool:
-    """Whether a path names an object store rather than a local file."""
-    return "://" in path
-
-
-def frozen(options: Mapping[str, Any] | None) -> str:
-    """Return options as one hashable value."""
-    return json.dumps(dict(options or {}), sort_keys=True)
-
-
-def thawed(options: str) -> dict[str, Any]:
-    """Return options that were frozen."""
-    return dict(json.loads(options))
-
-
-def stamp(*paths: Path) -> tuple[int, ...]:
-    """Return sizes and times of local files: a rewritten store must not be taken for the one held open."""
-    found = []
-    for path in paths:
-        if path.is_file():
-            stat = path.stat()
-            found += [stat.st_mtime_ns, stat.st_size]
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -83,7 +57,7 @@ class ZarrStore:
             return cls(path, group or "", frozen(options))
         path = os.path.abspath(path)
         names = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
-        return cls(path, group or "", frozen(options), stamp(*(Path(path) / name for name in names)))
+        return cls(path, group or "", frozen(options), stamp(*(os.path.join(path, name) for name in names)))
 
     @property
     def where(self) -> str:

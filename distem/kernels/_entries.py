@@ -61,8 +61,7 @@ def densities_tied(
     for start in range(0, n, panels * lanes):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
-        for c in range(k):
-            tiles.squares_white(whitened, panels, stride, d, white, white_low, c, square, k)
+        tiles.squares_white(whitened, panels, stride, d, white, white_low, square, k)
         tiles.put_densities(square, panels, k, logs, cap, start, result)
     return result
 
@@ -81,8 +80,7 @@ def densities_diag(
     result = np.empty((n, k))
     for start in range(0, n, panels * lanes):
         tiles.load_tile(x, start, tile, stride, panels)
-        for c in range(k):
-            tiles.squares_diag(tile, panels, stride, d, high, low, scale, c, square, k)
+        tiles.squares_diag(tile, panels, stride, d, high, low, scale, square, k)
         tiles.put_densities(square, panels, k, logs, cap, start, result)
     return result
 
@@ -138,6 +136,7 @@ def moments_blend(
     shares = tiles.buffer(rows * tiles.padded(k), high)
     inverse = tiles.buffer(rows, high)
     roots = tiles.buffer(rows, high)
+    here = np.empty(k)
     mass, first = np.zeros(k), np.zeros(k * d)
     second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
     for start in range(0, n, rows):
@@ -145,7 +144,7 @@ def moments_blend(
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
         tiles.add_blended(
             tile, panels, stride, d, high, low, point, point_low, blend, shares, k, inverse, roots, z, rooted,
-            mass, first, second, pairs,
+            here, mass, first, second, pairs,
         )  # fmt: skip
     return mass, first, second, pairs
 
@@ -160,19 +159,15 @@ def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, by_feature
     rows = panels * lanes
     tile = tiles.buffer(rows * stride, high)
     shares = tiles.buffer(rows * tiles.padded(k), high)
-    r = tiles.buffer(rows, high)
-    s = tiles.buffer(rows, high)
+    here = np.empty(k)
     mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
-        for c in range(k):
-            here = tiles.given_shares(shares, panels, k, c, r, s)
-            if here != 0.0:
-                mass[c] += here
-                tiles.first_and_squares(
-                    tile, panels, stride, d, high, low, c, r, first, second, by_feature
-                )  # fmt: skip
+        tiles.add_masses(shares, panels, k, here, mass)
+        tiles.add_first_and_squares(
+            tile, panels, stride, d, high, low, shares, k, here, first, second, by_feature
+        )  # fmt: skip
     return 0.0, mass, first, second
 
 
@@ -250,7 +245,7 @@ def e_step_tied(
     z = tiles.buffer(lanes * stride, high)
     r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
-    w, norms = np.empty(rows), np.empty(rows)
+    w, norms, sums = np.empty(rows), np.empty(rows), np.empty(k)
     mass, first = np.zeros(k), np.zeros(k * d)
     second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
     likelihood = 0.0
@@ -258,15 +253,14 @@ def e_step_tied(
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_weights(weights, n, start, w)
         tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
-        for c in range(k):
-            tiles.squares_white(whitened, panels, stride, d, white, white_low, c, joint, k)
+        tiles.squares_white(whitened, panels, stride, d, white, white_low, joint, k)
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         if blended:
             tiles.divide_shares(joint, panels, k, inverse)
             tiles.add_blended(
                 tile, panels, stride, d, high, low, point, point_low, blend, joint, k, inverse, roots, z,
-                whitened, mass, first, second, pairs,
+                whitened, sums, mass, first, second, pairs,
             )  # fmt: skip
         else:
             for c in range(k):
@@ -299,25 +293,21 @@ def e_step_diag(
     rows = panels * lanes
     tile = tiles.buffer(rows * stride, high)
     joint = tiles.buffer(rows * tiles.padded(k), high)
-    r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
-    w, norms = np.empty(rows), np.empty(rows)
+    w, norms, here = np.empty(rows), np.empty(rows), np.empty(k)
     mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
     likelihood = 0.0
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_weights(weights, n, start, w)
-        for c in range(k):
-            tiles.squares_diag(tile, panels, stride, d, high, low, scale, c, joint, k)
+        tiles.squares_diag(tile, panels, stride, d, high, low, scale, joint, k)
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
-        for c in range(k):
-            here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
-            if here != 0.0:
-                mass[c] += here
-                tiles.first_and_squares(
-                    tile, panels, stride, d, high, low, c, r, first, second, by_feature
-                )  # fmt: skip
+        tiles.divide_shares(joint, panels, k, inverse)
+        tiles.add_masses(joint, panels, k, here, mass)
+        tiles.add_first_and_squares(
+            tile, panels, stride, d, high, low, joint, k, here, first, second, by_feature
+        )  # fmt: skip
     return likelihood, mass, first, second
 
 
@@ -363,12 +353,14 @@ def nearest(
     rows = panels * lanes
     stride = high.size // k
     tile = tiles.buffer(rows * stride, high)
+    squares = tiles.buffer(rows * tiles.padded(k), high)
     which, best = tiles.buffer(rows, high), tiles.buffer(rows, high)
     label, distance = np.empty(n, np.int64), np.empty(n)
     finite = True
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
-        tiles.nearest_of(tile, panels, stride, d, high, low, k, which, best)
+        tiles.squares_white(tile, panels, stride, d, high, low, squares, k)
+        tiles.nearest_of(squares, panels, k, which, best)
         for t in range(min(rows, n - start)):
             label[start + t] = int(which[t])
             finite &= best[t] < np.inf

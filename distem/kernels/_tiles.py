@@ -45,6 +45,9 @@ from distem.kernels._simd import (
 )
 from distem.types import Float64, Floats
 
+FEW = 8
+"""Features of a tile that stay in the first-level cache while all components are done."""
+
 
 @inner
 def padded(m: int) -> int:
@@ -213,35 +216,43 @@ def squares_diag(
     high: Floats,
     low: Floats,
     scale: Floats,
-    c: int,
     into: Floats,
     k: int,
 ) -> None:
-    """Put squared distances from component c, each feature scaled, into row c of a tile of k."""
+    """Put squared distances from k components, each feature scaled, into a tile of k."""
     lanes = BYTES // tile.itemsize
-    at = c * stride
-    for p in range(panels):
-        square = fill(tile, 0.0)
-        for i in range(d):
-            x = load(tile, (p * stride + i) * lanes)
-            y = centred(x, spread(high, at + i), spread(low, at + i)) * spread(scale, at + i)
-            square = fma(y, y, square)
-        store(into, (p * padded(k) + c) * lanes, square)
+    for p in range(panels):  # a panel of rows stays at hand for all components
+        for c in range(k):
+            square = fill(tile, 0.0)
+            for i in range(d):
+                at = c * stride + i
+                x = load(tile, (p * stride + i) * lanes)
+                y = centred(x, spread(high, at), spread(low, at)) * spread(scale, at)
+                square = fma(y, y, square)
+            store(into, (p * padded(k) + c) * lanes, square)
 
 
 @inner
 def squares_white(
-    white: Floats, panels: int, stride: int, d: int, high: Floats, low: Floats, c: int, into: Floats, k: int
+    tile: Floats, panels: int, stride: int, d: int, high: Floats, low: Floats, into: Floats, k: int
 ) -> None:
-    """Put squared distances from centre c into row c of a tile of k."""
-    lanes = BYTES // white.itemsize
-    at = c * stride
+    """Put squared distances from k centres into a tile of k."""
+    lanes = BYTES // tile.itemsize
     for p in range(panels):
-        square = fill(white, 0.0)
-        for i in range(d):
-            z = centred(load(white, (p * stride + i) * lanes), spread(high, at + i), spread(low, at + i))
-            square = fma(z, z, square)
-        store(into, (p * padded(k) + c) * lanes, square)
+        for c in range(0, k, 2):  # two at a time, or it would wait for the rows to be loaded
+            other = min(c + 1, k - 1)
+            square0 = fill(tile, 0.0)
+            square1 = fill(tile, 0.0)
+            for i in range(d):
+                x = load(tile, (p * stride + i) * lanes)
+                at = c * stride + i
+                z = centred(x, spread(high, at), spread(low, at))
+                square0 = fma(z, z, square0)
+                at = other * stride + i
+                z = centred(x, spread(high, at), spread(low, at))
+                square1 = fma(z, z, square1)
+            store(into, (p * padded(k) + c) * lanes, square0)
+            store(into, (p * padded(k) + other) * lanes, square1)
 
 
 @inner
@@ -418,59 +429,77 @@ def first_and_rooted(
 
 
 @inner
-def first_only(
-    tile: Floats,
-    panels: int,
-    stride: int,
-    d: int,
-    high: Floats,
-    low: Floats,
-    c: int,
-    shares: Floats,
-    k: int,
-    first: Float64,
-) -> None:
-    """Add the centred rows times a component's shares to `first`."""
-    lanes = BYTES // tile.itemsize
-    for i in range(d):
-        at = c * stride + i
-        sums = fill(tile, 0.0)
+def add_masses(shares: Floats, panels: int, k: int, here: Float64, mass: Float64) -> None:
+    """Put the sums of a tile's shares in `here`, and add them to `mass`."""
+    lanes = BYTES // shares.itemsize
+    for c in range(k):
+        sums = fill(shares, 0.0)
         for p in range(panels):
-            z = centred(load(tile, (p * stride + i) * lanes), spread(high, at), spread(low, at))
-            sums = fma(load(shares, (p * padded(k) + c) * lanes), z, sums)
-        first[c * d + i] += total(sums)
+            sums = sums + load(shares, (p * padded(k) + c) * lanes)
+        here[c] = total(sums)
+        mass[c] += here[c]
 
 
 @inner
-def first_and_squares(
+def add_first(
     tile: Floats,
     panels: int,
     stride: int,
     d: int,
     high: Floats,
     low: Floats,
-    c: int,
-    r: Floats,
+    shares: Floats,
+    k: int,
+    here: Float64,
+    first: Float64,
+) -> None:
+    """Add the first moments of the components that have a share of the tile."""
+    lanes = BYTES // tile.itemsize
+    for begin in range(0, d, FEW):
+        for c in range(k):
+            if here[c] != 0.0:
+                for i in range(begin, min(begin + FEW, d)):
+                    at = c * stride + i
+                    sums = fill(tile, 0.0)
+                    for p in range(panels):
+                        x = load(tile, (p * stride + i) * lanes)
+                        z = centred(x, spread(high, at), spread(low, at))
+                        sums = fma(load(shares, (p * padded(k) + c) * lanes), z, sums)
+                    first[c * d + i] += total(sums)
+
+
+@inner
+def add_first_and_squares(
+    tile: Floats,
+    panels: int,
+    stride: int,
+    d: int,
+    high: Floats,
+    low: Floats,
+    shares: Floats,
+    k: int,
+    here: Float64,
     first: Float64,
     second: Float64,
     by_feature: bool,
 ) -> None:
-    """Add a component's first and second moments, the second of each feature or of all together."""
+    """Do as `add_first` does, and add second moments: of each feature, or of all together."""
     lanes = BYTES // tile.itemsize
-    for i in range(d):
-        at = c * stride + i
-        sums = fill(tile, 0.0)
-        squares = fill(tile, 0.0)
-        for p in range(panels):
-            z = centred(load(tile, (p * stride + i) * lanes), spread(high, at), spread(low, at))
-            weighted = load(r, p * lanes) * z
-            sums = sums + weighted
-            squares = fma(weighted, z, squares)
-        first[c * d + i] += total(sums)
-        if by_feature:
-            second[c * d + i] += total(squares)
-        else:
-            second[c] += total(squares)
+    for begin in range(0, d, FEW):
+        for c in range(k):
+            if here[c] != 0.0:
+                for i in range(begin, min(begin + FEW, d)):
+                    at = c * stride + i
+                    sums = fill(tile, 0.0)
+                    squares = fill(tile, 0.0)
+                    for p in range(panels):
+                        x = load(tile, (p * stride + i) * lanes)
+                        z = centred(x, spread(high, at), spread(low, at))
+                        weighted = load(shares, (p * padded(k) + c) * lanes) * z
+                        sums = sums + weighted
+                        squares = fma(weighted, z, squares)
+                    first[c * d + i] += total(sums)
+                    second[c * d + i if by_feature else c] += total(squares)
 
 
 @inner
@@ -561,29 +590,15 @@ def root_pairs(shares: Floats, panels: int, k: int, inverse: Floats, roots: Floa
 
 
 @inner
-def nearest_of(
-    tile: Floats,
-    panels: int,
-    stride: int,
-    d: int,
-    high: Floats,
-    low: Floats,
-    k: int,
-    label: Floats,
-    distance: Floats,
-) -> None:
-    """Put each row's nearest centre, as a float, and the squared distance to it."""
-    lanes = BYTES // tile.itemsize
+def nearest_of(squares: Floats, panels: int, k: int, label: Floats, distance: Floats) -> None:
+    """Put where each row's least of k squares stands, as a float, and the least."""
+    lanes = BYTES // squares.itemsize
     for p in range(panels):
-        best = fill(tile, np.inf)
-        which = fill(tile, 0.0)
+        best = fill(squares, np.inf)
+        which = fill(squares, 0.0)
         for c in range(k):
-            square = fill(tile, 0.0)
-            for i in range(d):
-                at = c * stride + i
-                z = centred(load(tile, (p * stride + i) * lanes), spread(high, at), spread(low, at))
-                square = fma(z, z, square)
-            which = where_less(square, best, fill(tile, float(c)), which)
+            square = load(squares, (p * padded(k) + c) * lanes)
+            which = where_less(square, best, fill(squares, float(c)), which)
             best = where_less(square, best, square, best)
         store(label, p * lanes, which)
         store(distance, p * lanes, best)
@@ -613,6 +628,7 @@ def add_blended(
     roots: Floats,
     z: Floats,
     rooted: Floats,
+    here: Float64,
     mass: Float64,
     first: Float64,
     second: Float64,
@@ -625,14 +641,8 @@ def add_blended(
     of ``mu_b - mu_c`` over the pairs: one outer product of d features and one of k shares, where the
     direct way takes k of d features. No term is negative, so nothing cancels.
     """
-    lanes = BYTES // tile.itemsize
-    for c in range(k):
-        here = fill(tile, 0.0)
-        for p in range(panels):
-            here = here + load(shares, (p * padded(k) + c) * lanes)
-        mass[c] += total(here)
-        if total(here) != 0.0:
-            first_only(tile, panels, stride, d, high, low, c, shares, k, first)
+    add_masses(shares, panels, k, here, mass)
+    add_first(tile, panels, stride, d, high, low, shares, k, here, first)
     row_sums(shares, panels, k, inverse, roots)
     rooted_about_blend(
         tile, panels, stride, point, point_low, shares, k, blend, inverse, roots, z, rooted
