@@ -129,8 +129,8 @@ Longer tiles share the cost of adding up lanes; 640 KiB of buffers still stay in
 def _panels(x: Floats, k: int) -> int:
     """Return the panels of a tile: from shapes and types alone, so that bits depend on no more."""
     n, d = x.shape
-    fit = _TILE_ROWS // (2 * d + k)
-    return max(1, min(_TILE_PANELS, fit, -(-n * x.itemsize // BYTES)))
+    panels: int = min(_TILE_PANELS, _TILE_ROWS // (2 * d + k), -(-n * x.itemsize // BYTES))
+    return max(1, panels)
 
 
 def _log_scale(diagonals: Float64, d: int) -> Float64:
