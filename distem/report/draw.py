@@ -1,0 +1,240 @@
+"""The report: one HTML file, drawn from a finished run folder alone, that opens anywhere offline."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+
+from distem.data.folder import RunFolder, write_atomically
+from distem.report import densities, figures, findings, progress
+from distem.report.colours import style_sheet, variable
+from distem.report.frames import frame
+from distem.report.reading import UNSURE, Found, read
+from distem.report.words import count, criterion, number, plain, plus_minus, seconds, share, whole
+
+PANEL_FEATURES = 5
+"""Up to so many features are drawn against each other."""
+TABLE_FEATURES = 8
+"""Up to so many stand beside each other in the table of components."""
+ALL_FEATURES = 400
+"""Up to so many stand in the table of all of them."""
+_PLAN = ("blocks", "partitions", "workers", "threads")
+
+
+def draw(folder: Path) -> Path:
+    """Draw the report of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        The run folder.
+
+    Returns
+    -------
+    Path
+        report.html in it.
+
+    Raises
+    ------
+    ConfigError
+        It is not the folder of a complete run.
+    """
+    run = read(Path(folder))
+    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = page.from_string(files("distem.report").joinpath("page.html").read_text(encoding="utf-8"))
+    path = RunFolder(Path(folder)).report
+    write_atomically(path, template.render(_content(run)))
+    return path
+
+
+def _content(run: Found) -> dict[str, Any]:
+    return {
+        "name": plain(run.name),
+        "light": style_sheet("light"),
+        "dark": style_sheet("dark"),
+        "asked": findings.asked(run),
+        "found": findings.found(run),
+        "numbers": findings.figures(run),
+        "checks": findings.checks(run),
+        "legend": _legend(run),
+        "components": _components(run),
+        "everything": _everything(run),
+        "before_after": densities.before_and_after(run) if run.d == 1 else [],
+        "panels": _panels(run),
+        "profile": figures.profile(run) if run.d >= 3 else None,
+        "uncertainty": figures.uncertainty(run) if run.k > 1 else None,
+        "climb": [made for made in (progress.climb(run), progress.gain(run)) if made],
+        "criteria": progress.criteria(run),
+        "candidates": _candidates(run),
+        "durations": progress.durations(run),
+        "times": _times(run),
+        "provenance": _provenance(run),
+        "versions": sorted((str(k), str(v)) for k, v in run.say("versions", otherwise={}).items()),
+        "config": run.config,
+        "unsure": f"{UNSURE:.0%}",
+        "sample_rows": count(len(run.labels), "row"),
+    }
+
+
+def _legend(run: Found) -> list[dict[str, str]]:
+    return [
+        {"name": str(i), "colour": variable(i), "share": share(run.weights[i]), "dash": str(i // 7 % 4)}
+        for i in range(run.k)
+    ]
+
+
+def _heading(run: Found, j: int) -> dict[str, str]:
+    attrs = run.feature_attrs.get(run.features[j], {})
+    return {
+        "name": plain(run.features[j]),
+        "long": plain(str(attrs.get("long_name") or "")),
+        "unit": plain(str(attrs.get("units") or "")),
+    }
+
+
+def _components(run: Found) -> dict[str, Any]:
+    """The table: a row a component, the most telling features beside each other."""
+    columns = sorted(run.telling[:TABLE_FEATURES])
+    total = run.row_weights.sum()
+    largest = float(run.weights.max())
+    rows = []
+    for i, entry in enumerate(_legend(run)):
+        mine = run.labels == i
+        held = float(run.row_weights[mine].sum())
+        unsure = float(run.row_weights[mine & (run.uncertainty > UNSURE)].sum())
+        rows.append(
+            entry
+            | {
+                "bar": f"{100.0 * run.weights[i] / largest:.1f}",
+                "labelled": share(held / total) if total > 0 else "",
+                "unsure": share(unsure / held) if held > 0 else "no rows",
+                "cells": [plus_minus(run.means[i, j], run.sds[i, j]) for j in columns],
+            }
+        )
+    return {"heads": [_heading(run, j) for j in columns], "rows": rows, "left_out": run.d - len(columns)}
+
+
+def _everything(run: Found) -> dict[str, Any] | None:
+    """All features, a row each; None where the first table has them all."""
+    if run.d <= TABLE_FEATURES:
+        return None
+    chosen = sorted(run.telling[:ALL_FEATURES])
+    rows = [
+        _heading(run, j) | {"cells": [plus_minus(run.means[i, j], run.sds[i, j]) for i in range(run.k)]}
+        for j in chosen
+    ]
+    return {"rows": rows, "of": whole(run.d), "all": len(chosen) == run.d}
+
+
+def _panels(run: Found) -> dict[str, Any] | None:
+    """Features against each other, below the diagonal of a square; None for one feature."""
+    if run.d < 2:
+        return None
+    views = [frame(run, j) for j in sorted(run.telling[:PANEL_FEATURES])]
+    grid = []
+    for row, up in enumerate(views):
+        for column, across in enumerate(views[: row + 1]):
+            made = densities.marginal(run, up) if row == column else figures.pair(run, across, up)
+            grid.append({"row": row + 1, "column": column + 1, "picture": made})
+    hidden = _outside(run, [view.feature for view in views])
+    return {"size": len(views), "grid": grid, "of": run.d, "hidden": hidden}
+
+
+def _outside(run: Found, chosen: list[int]) -> str:
+    """Components whose means no panel shows."""
+    views = [frame(run, j) for j in chosen]
+    away = [
+        i for i in range(run.k) if any(not view.holds(run.means[i, view.feature][None])[0] for view in views)
+    ]
+    if not away:
+        return ""
+    parts = ", ".join(f"component {i}" for i in away[:8]) + (" and others" if len(away) > 8 else "")
+    return f"Outside of some panels: {parts}."
+
+
+def _candidates(run: Found) -> list[dict[str, Any]]:
+    table = run.selection
+    reasons = {
+        str(e.get("candidate")): str(e.get("reason", "")) for e in run.events if e.get("event") == "candidate"
+    }
+    rows = []
+    for i, name in enumerate(table["candidate"].values):
+        rows.append(
+            {
+                "name": str(name),
+                "components": f"{int(table['components'].values[i])}",
+                "covariance": str(table["covariance"].values[i]),
+                "restart": f"{int(table['restart'].values[i])}",
+                "parameters": whole(float(table["parameters"].values[i])),
+                "log_likelihood": number(float(table["log_likelihood"].values[i]), 7),
+                "criteria": [_above(table[c].values, i) for c in progress.CRITERIA],
+                "passes": whole(float(table["passes"].values[i])),
+                "converged": "yes" if table["converged"].values[i] else "no",
+                "chosen": bool(table["chosen"].values[i]),
+                "reason": plain(reasons.get(str(name), "")),
+            }
+        )
+    return rows
+
+
+def _above(values: Any, i: int) -> str:
+    """A criterion as its distance from the least, which reads better than seven digits alike."""
+    floats = np.asarray(values, dtype=np.float64)
+    least = float(np.nanmin(floats)) if np.isfinite(floats).any() else np.nan
+    if floats[i] == least:
+        return criterion(least)
+    return f"+{criterion(float(floats[i]) - least)}"
+
+
+def _times(run: Found) -> list[tuple[str, str]]:
+    took = np.asarray(run.trace["seconds"].values, dtype=np.float64)
+    took = took[np.isfinite(took)]
+    rows = [("whole run", seconds(float(run.say("seconds", otherwise=np.nan))))]
+    rows += [(f"phase: {name}", length) for name, length in findings.phases(run)]
+    if len(took):
+        middle = float(np.median(took))
+        rows += [
+            ("median pass", seconds(middle)),
+            (f"{count(len(took), 'pass', 'passes')} together", seconds(float(took.sum()))),
+        ]
+        usable = run.say("data", "usable_rows", otherwise=run.say("plan", "rows"))
+        if usable and middle > 0:
+            rows.append(
+                ("rows per second", f"{whole(float(f'{usable / middle:.2e}'))}, all candidates at once")
+            )
+    return rows
+
+
+def _provenance(run: Found) -> list[tuple[str, str]]:
+    say = run.say
+    shape = say("data", "shape") or []
+    dims = say("data", "dims") or []
+    sizes = ", ".join(f"{dim}: {size:,}" for dim, size in zip(dims, shape, strict=False))
+    rows = [
+        ("command to run it again", "distem run config.yaml"),
+        ("seed", say("seed")),
+        ("config hash", say("config_hash")),
+        ("data fingerprint", say("data", "fingerprint")),
+        ("data", f"{say('data', 'kind', otherwise='')} ({sizes})" if sizes else say("data", "kind")),
+        ("weights", say("data", "weights")),
+        ("scaled", say("config", "data", "scale")),
+        ("missing values", say("config", "data", "missing")),
+        ("start", _start(say("config", "fit", "init"))),
+        ("acceleration", say("config", "fit", "acceleration")),
+        ("tolerance per row", say("config", "fit", "tolerance")),
+        ("kernels", say("kernels")),
+        ("cluster", say("config", "cluster", "kind")),
+        (
+            "cut into",
+            ", ".join(f"{say('plan', key):,} {key}" for key in _PLAN if isinstance(say("plan", key), int)),
+        ),
+    ]
+    return [(name, plain(str(value))) for name, value in rows if value not in (None, "")]
+
+
+def _start(init: Any) -> Any:
+    return "given parameters" if isinstance(init, dict) else init
