@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -36,12 +37,23 @@ class ThreadBlocks:
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
 
+        left = threading.Event()
+
+        def unless_left(rows: Rows, block: int) -> S:
+            if left.is_set():
+                raise CancelledError
+            return run(rows, block)
+
         def part(span: Span) -> S:
             if self.rows is not None:
-                return reduce_rows(self.rows[span], span, run)
-            return reduce_blocks(self.blocks[slice(*span)], span, run)
+                return reduce_rows(self.rows[span], span, unless_left)
+            return reduce_blocks(self.blocks[slice(*span)], span, unless_left)
 
-        sums = dict(zip(self.partitions, self.pool.map(part, self.partitions), strict=True))
+        try:
+            sums = dict(zip(self.partitions, self.pool.map(part, self.partitions), strict=True))
+        except BaseException:
+            left.set()  # an error or a signal: the other threads stop at their next block
+            raise
         return merge((0, len(self.blocks)), sums)
 
 
