@@ -98,7 +98,7 @@ def moments_full(x: Floats, resp: Float64, high: Floats, low: Floats, apart: boo
     shares = tiles.buffer(rows * tiles.padded(k), high)
     r = tiles.buffer(rows, high)
     s = tiles.buffer(rows, high)
-    mass, first = np.zeros(k), np.zeros(k * d)
+    mass, first = np.zeros(k), np.zeros(high.size)
     size = tiles.packed_size(stride)
     second = np.zeros(size * k if apart else size)
     for start in range(0, n, rows):
@@ -137,7 +137,7 @@ def moments_blend(
     inverse = tiles.buffer(rows, high)
     roots = tiles.buffer(rows, high)
     here = np.empty(k)
-    mass, first = np.zeros(k), np.zeros(k * d)
+    mass, first = np.zeros(k), np.zeros(high.size)
     second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
@@ -150,8 +150,8 @@ def moments_blend(
 
 
 @entry
-def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, by_feature: bool, panels: int) -> Sums:
-    """Return mass, first and second moments, the second of each feature or of all together."""
+def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, panels: int) -> Sums:
+    """Return mass, first and second moments, feature by feature."""
     n, d = x.shape
     k = resp.shape[1]
     stride = high.size // k
@@ -160,13 +160,13 @@ def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, by_feature
     tile = tiles.buffer(rows * stride, high)
     shares = tiles.buffer(rows * tiles.padded(k), high)
     here = np.empty(k)
-    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
+    mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(high.size)
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
         tiles.add_masses(shares, panels, k, here, mass)
         tiles.add_first_and_squares(
-            tile, panels, stride, d, high, low, shares, k, here, first, second, by_feature
+            tile, panels, stride, d, high, low, shares, k, here, first, second
         )  # fmt: skip
     return 0.0, mass, first, second
 
@@ -197,7 +197,7 @@ def e_step_full(
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms = np.empty(rows), np.empty(rows)
     size = tiles.packed_size(stride)
-    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * size)
+    mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(k * size)
     likelihood = 0.0
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
@@ -246,7 +246,7 @@ def e_step_tied(
     r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms, sums = np.empty(rows), np.empty(rows), np.empty(k)
-    mass, first = np.zeros(k), np.zeros(k * d)
+    mass, first = np.zeros(k), np.zeros(high.size)
     second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
     likelihood = 0.0
     for start in range(0, n, rows):
@@ -282,7 +282,6 @@ def e_step_diag(
     half: Floats,
     offset: float,
     cap: float,
-    by_feature: bool,
     panels: int,
 ) -> Sums:
     """Return the sums of an E-step with independent features."""
@@ -295,7 +294,7 @@ def e_step_diag(
     joint = tiles.buffer(rows * tiles.padded(k), high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms, here = np.empty(rows), np.empty(rows), np.empty(k)
-    mass, first, second = np.zeros(k), np.zeros(k * d), np.zeros(k * d if by_feature else k)
+    mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(high.size)
     likelihood = 0.0
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
@@ -306,7 +305,7 @@ def e_step_diag(
         tiles.divide_shares(joint, panels, k, inverse)
         tiles.add_masses(joint, panels, k, here, mass)
         tiles.add_first_and_squares(
-            tile, panels, stride, d, high, low, joint, k, here, first, second, by_feature
+            tile, panels, stride, d, high, low, joint, k, here, first, second
         )  # fmt: skip
     return likelihood, mass, first, second
 
@@ -343,12 +342,9 @@ def normalise(log_joint: Float64, lowest: float, panels: int) -> tuple[Float64, 
 
 
 @entry
-def nearest(
-    x: Floats, high: Floats, low: Floats, centres: Float64, panels: int
-) -> tuple[Ints, Float64, bool]:
+def nearest(x: Floats, high: Floats, low: Floats, k: int, panels: int) -> tuple[Ints, Float64, bool]:
     """Return the rows' nearest centres, the squared distances, and whether all are finite."""
     n, d = x.shape
-    k = centres.shape[0]
     lanes = BYTES // high.itemsize
     rows = panels * lanes
     stride = high.size // k
@@ -363,13 +359,7 @@ def nearest(
         tiles.nearest_of(squares, panels, k, which, best)
         for t in range(min(rows, n - start)):
             label[start + t] = int(which[t])
+            distance[start + t] = best[t]
+        for t in range(min(rows, n - start)):
             finite &= best[t] < np.inf
-            if high.itemsize == 8:
-                distance[start + t] = best[t]
-            else:  # which is nearest is a matter of float32; how near, of float64
-                square = 0.0
-                for i in range(d):
-                    z = x[start + t, i] - centres[label[start + t], i]
-                    square += z * z
-                distance[start + t] = square
     return label, distance, finite

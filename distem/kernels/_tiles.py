@@ -18,6 +18,7 @@ import numpy as np
 
 from distem.kernels._simd import (
     BYTES,
+    add_row_totals,
     add_totals,
     centred,
     exp,
@@ -417,15 +418,22 @@ def first_and_rooted(
 ) -> None:
     """Put the centred rows times `s` into a tile, and add the centred rows times `r` to `first`."""
     lanes = BYTES // tile.itemsize
-    for i in range(d):
+    for i in range(0, d, 2):  # two at a time: their sums are added up together
         at = c * stride + i
-        sums = fill(tile, 0.0)
+        sums0 = fill(tile, 0.0)
+        sums1 = fill(tile, 0.0)
         for p in range(panels):
+            share = load(r, p * lanes)
+            rooted = load(s, p * lanes)
             row = (p * stride + i) * lanes
             z = centred(load(tile, row), spread(high, at), spread(low, at))
-            store(into, row, load(s, p * lanes) * z)
-            sums = fma(load(r, p * lanes), z, sums)
-        first[c * d + i] += total(sums)
+            store(into, row, rooted * z)
+            sums0 = fma(share, z, sums0)
+            row += lanes
+            z = centred(load(tile, row), spread(high, at + 1), spread(low, at + 1))
+            store(into, row, rooted * z)
+            sums1 = fma(share, z, sums1)
+        add_row_totals(first, at, (sums0, sums1))
 
 
 @inner
@@ -458,14 +466,18 @@ def add_first(
     for begin in range(0, d, FEW):
         for c in range(k):
             if here[c] != 0.0:
-                for i in range(begin, min(begin + FEW, d)):
+                for i in range(begin, min(begin + FEW, d), 2):  # two: their sums are added up together
                     at = c * stride + i
-                    sums = fill(tile, 0.0)
+                    sums0 = fill(tile, 0.0)
+                    sums1 = fill(tile, 0.0)
                     for p in range(panels):
-                        x = load(tile, (p * stride + i) * lanes)
-                        z = centred(x, spread(high, at), spread(low, at))
-                        sums = fma(load(shares, (p * padded(k) + c) * lanes), z, sums)
-                    first[c * d + i] += total(sums)
+                        share = load(shares, (p * padded(k) + c) * lanes)
+                        row = (p * stride + i) * lanes
+                        z = centred(load(tile, row), spread(high, at), spread(low, at))
+                        sums0 = fma(share, z, sums0)
+                        z = centred(load(tile, row + lanes), spread(high, at + 1), spread(low, at + 1))
+                        sums1 = fma(share, z, sums1)
+                    add_row_totals(first, at, (sums0, sums1))
 
 
 @inner
@@ -481,25 +493,31 @@ def add_first_and_squares(
     here: Float64,
     first: Float64,
     second: Float64,
-    by_feature: bool,
 ) -> None:
-    """Do as `add_first` does, and add second moments: of each feature, or of all together."""
+    """Do as `add_first` does, and add the second moments, feature by feature."""
     lanes = BYTES // tile.itemsize
     for begin in range(0, d, FEW):
         for c in range(k):
             if here[c] != 0.0:
-                for i in range(begin, min(begin + FEW, d)):
+                for i in range(begin, min(begin + FEW, d), 2):
                     at = c * stride + i
-                    sums = fill(tile, 0.0)
-                    squares = fill(tile, 0.0)
+                    sums0 = fill(tile, 0.0)
+                    sums1 = fill(tile, 0.0)
+                    squares0 = fill(tile, 0.0)
+                    squares1 = fill(tile, 0.0)
                     for p in range(panels):
-                        x = load(tile, (p * stride + i) * lanes)
-                        z = centred(x, spread(high, at), spread(low, at))
-                        weighted = load(shares, (p * padded(k) + c) * lanes) * z
-                        sums = sums + weighted
-                        squares = fma(weighted, z, squares)
-                    first[c * d + i] += total(sums)
-                    second[c * d + i if by_feature else c] += total(squares)
+                        share = load(shares, (p * padded(k) + c) * lanes)
+                        row = (p * stride + i) * lanes
+                        z = centred(load(tile, row), spread(high, at), spread(low, at))
+                        weighted = share * z
+                        sums0 = sums0 + weighted
+                        squares0 = fma(weighted, z, squares0)
+                        z = centred(load(tile, row + lanes), spread(high, at + 1), spread(low, at + 1))
+                        weighted = share * z
+                        sums1 = sums1 + weighted
+                        squares1 = fma(weighted, z, squares1)
+                    add_row_totals(first, at, (sums0, sums1))
+                    add_row_totals(second, at, (squares0, squares1))
 
 
 @inner

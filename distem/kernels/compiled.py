@@ -175,6 +175,11 @@ def _blend(means: Float64, point: Float64, dtype: np.dtype[Any]) -> Floats:
     return padded.reshape(k, stride // 4, 4).transpose(1, 0, 2).astype(dtype).ravel()
 
 
+def _points(sums: Float64, k: int, d: int) -> Float64:
+    """Return sums of each component and feature without the padding."""
+    return np.ascontiguousarray(sums.reshape(k, -1)[:, :d])
+
+
 def _blends(n: int, k: int, d: int) -> bool:
     """Say whether blending the means is cheaper than an outer product for each component."""
     direct = n * k * (d * d / 2 + 2 * d)
@@ -236,7 +241,7 @@ def moments_full(x: Floats, resp: Float64, means: Float64) -> Moments:
     )  # fmt: skip
     if not _finite(x, first, second):
         return moments_full(x.astype(np.float64), resp, means)
-    return mass, first.reshape(k, d), _unpack(second, k, d)
+    return mass, _points(first, k, d), _unpack(second, k, d)
 
 
 def moments_tied(x: Floats, resp: Float64, means: Float64) -> Moments:
@@ -256,7 +261,7 @@ def moments_tied(x: Floats, resp: Float64, means: Float64) -> Moments:
         total = _unpack(second, 1, d)[0]
     if not _finite(x, first, total):
         return moments_tied(x.astype(np.float64), resp, means)
-    return mass, first.reshape(k, d), total
+    return mass, _points(first, k, d), total
 
 
 def moments_diag(x: Floats, resp: Float64, means: Float64) -> Moments:
@@ -264,23 +269,17 @@ def moments_diag(x: Floats, resp: Float64, means: Float64) -> Moments:
     x = _argument(x)
     panels = _panels(x, len(means))
     _, mass, first, second = _entries.moments_diag(
-        x, _float64(resp), *_split(means, x.dtype), True, panels
+        x, _float64(resp), *_split(means, x.dtype), panels
     )  # fmt: skip
     if not _finite(x, first, second):
         return moments_diag(x.astype(np.float64), resp, means)
-    return mass, first.reshape(means.shape), second.reshape(means.shape)
+    return mass, _points(first, *means.shape), _points(second, *means.shape)
 
 
 def moments_spherical(x: Floats, resp: Float64, means: Float64) -> Moments:
     """Return mass, first and second moments; see `reference.moments_spherical`."""
-    x = _argument(x)
-    panels = _panels(x, len(means))
-    _, mass, first, second = _entries.moments_diag(
-        x, _float64(resp), *_split(means, x.dtype), False, panels
-    )  # fmt: skip
-    if not _finite(x, first, second):
-        return moments_spherical(x.astype(np.float64), resp, means)
-    return mass, first.reshape(means.shape), second
+    mass, first, second = moments_diag(x, resp, means)
+    return mass, first, second.sum(axis=1)
 
 
 def normalise(log_joint: Float64) -> tuple[Float64, Float64]:
@@ -293,7 +292,7 @@ def nearest(x: Floats, centres: Float64) -> tuple[Ints, Float64]:
     """Return each row's nearest centre and the squared distance to it; see `reference.nearest`."""
     x = _argument(x)
     high, low = _split(centres, x.dtype)
-    label, distance, finite = _entries.nearest(x, high, low, _float64(centres), _panels(x, len(centres)))
+    label, distance, finite = _entries.nearest(x, high, low, len(centres), _panels(x, len(centres)))
     if x.dtype == np.float32 and not finite:
         return nearest(x.astype(np.float64), centres)
     return label, distance
@@ -322,7 +321,7 @@ def _e_step_full(
     )  # fmt: skip
     if not _finite(x, likelihood, first, second):
         return _e_step_full(x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap)
-    return likelihood, mass, first.reshape(k, d), _unpack(second, k, d)
+    return likelihood, mass, _points(first, k, d), _unpack(second, k, d)
 
 
 def e_step_tied(
@@ -352,7 +351,7 @@ def _e_step_tied(
     total = _tied_second(second, pairs, means) if blended else _unpack(second, 1, d)[0]
     if not _finite(x, likelihood, first, total):
         return _e_step_tied(x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap)
-    return likelihood, mass, first.reshape(k, d), total
+    return likelihood, mass, _points(first, k, d), total
 
 
 def e_step_diag(
@@ -381,12 +380,13 @@ def _e_step_diag(
     factor = _diag(precisions_cholesky, means)
     likelihood, mass, first, second = _entries.e_step_diag(
         x, _float64(weights), *_split(means, x.dtype), _pad(factor, 1).astype(x.dtype).ravel(),
-        *_halves(log_weights, _log_scale(factor, x.shape[1]), x.dtype), cap, by_feature,
+        *_halves(log_weights, _log_scale(factor, x.shape[1]), x.dtype), cap,
         _panels(x, len(means)),
     )  # fmt: skip
     if not _finite(x, likelihood, first, second):
         return _e_step_diag(x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap)
-    return likelihood, mass, first.reshape(means.shape), second.reshape(means.shape if by_feature else -1)
+    squares = _points(second, *means.shape)
+    return likelihood, mass, _points(first, *means.shape), squares if by_feature else squares.sum(axis=1)
 
 
 _FACTORS = {"full": np.eye(2)[None], "tied": np.eye(2), "diag": np.ones((1, 2)), "spherical": np.ones(1)}

@@ -145,7 +145,7 @@ def test_nearest_is_the_references(case):
     assert label.dtype == np.int64
     assert np.allclose(square, squares, rtol=TOLERANCE[case.dtype], atol=0)
     z = case.x - case.means[label]
-    assert np.allclose((z**2).sum(axis=1), square, rtol=1e-12, atol=0)
+    assert np.allclose((z**2).sum(axis=1), square, rtol=TOLERANCE[case.dtype], atol=0)
     if case.dtype == np.float64:
         assert np.array_equal(label, expected)
 
