@@ -127,7 +127,7 @@ def plan(config: str, overrides: tuple[str, ...], as_json: bool, debug: bool) ->
         loaded = loading.load(config, overrides)
         from distem.run import plan as make
 
-        made = make(loaded)
+        made = make(loaded, say=lambda message: click.echo(message, err=True))
         click.echo(json.dumps(made.as_dict()) if as_json else "\n".join(made.lines()))
 
 

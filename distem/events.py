@@ -69,6 +69,14 @@ class ComponentCollapsed(Event):
     component: int
     action: str
 
+    @property
+    def message(self) -> str:
+        """What happened, in a sentence."""
+        return (
+            f"Component {self.component} of candidate {self.candidate} collapsed in pass {self.pass_} "
+            f"and was {self.action}."
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CandidateDone(Event):

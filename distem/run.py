@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,9 @@ import psutil
 
 from distem._version import __version__
 from distem.config import Config
-from distem.data.folder import RunFolder
+from distem.data.checkpoint import CheckpointStore
+from distem.data.folder import RunFolder, write_atomically
+from distem.data.results import writing
 from distem.data.source import Source
 from distem.errors import (
     AlreadyRunning,
@@ -28,7 +31,7 @@ from distem.errors import (
     NotConvergedError,
     RunFolderError,
 )
-from distem.events import Event, Note, Observer
+from distem.events import Event, Note, Observer, Warned
 from distem.execution.base import Executor
 from distem.monitor.log import JsonLog
 from distem.plan import Plan, make_plan
@@ -36,7 +39,6 @@ from distem.signals import Interrupts
 from distem.stages import Fitted, Session
 
 PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
-DISK_FULL = 28
 
 
 class Pipeline(Protocol):
@@ -86,8 +88,19 @@ class Summary:
         return asdict(self)
 
 
-def plan(config: Config) -> Plan:
+def silent_note(_: str) -> None:
+    """Say nothing."""
+
+
+def plan(config: Config, say: Callable[[str], None] = silent_note) -> Plan:
     """What a run would do; starts nothing but, for a running cluster, a look at it.
+
+    Parameters
+    ----------
+    config : Config
+        What would be done.
+    say : callable
+        Is told what the pipeline does to make its data, where there is none yet.
 
     Raises
     ------
@@ -96,12 +109,8 @@ def plan(config: Config) -> Plan:
     DataError
         The data cannot be opened as the config says.
     """
-    prepare(config, silent_note)
+    prepare(config, say)
     return _plan(config, config.data.build(config.locate), None)
-
-
-def silent_note(_: str) -> None:
-    """Say nothing."""
 
 
 def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
@@ -118,7 +127,8 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
         components=components,
         full="full" in config.model.covariance_types,
         variables=config.output.variables,
-        partitions=config.cluster.partitions,
+        # one thread reads one block after the other, whatever is asked for
+        partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
         resident=config.cluster.resident,
         machine_bytes=psutil.virtual_memory().total,
     )
@@ -134,12 +144,7 @@ def pipeline(config: Config) -> ModuleType:
     """
     name = config.pipeline
     if name.endswith(".py"):
-        path = Path(config.locate(name))
-        spec = importlib.util.spec_from_file_location(f"distem_pipeline_{path.stem}", path)
-        if spec is None or spec.loader is None or not path.exists():
-            raise ConfigError(f"The pipeline {path} does not exist.", "Check the key pipeline.")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = _from_file(Path(config.locate(name)))
     else:
         try:
             module = importlib.import_module(f"distem.pipelines.{name}")
@@ -152,6 +157,29 @@ def pipeline(config: Config) -> ModuleType:
             ) from error
     if not callable(getattr(module, "run", None)):
         raise ConfigError(f"The pipeline {name} has no function run(session).", "Define one.")
+    return module
+
+
+def _from_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"distem_pipeline_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"There is no pipeline at {path}.", "Check the key pipeline.")
+    module = importlib.util.module_from_spec(spec)
+    # known by name while it is read, as dataclasses need; not after, so that what it defines
+    # travels to the workers by value: they cannot import it
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except DistemError:
+        raise
+    except Exception as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise ConfigError(
+            f"The pipeline {path}{line} could not be loaded: {type(error).__name__}: {error}.",
+            "Mend the file, or name another one in the key pipeline.",
+        ) from error
+    finally:
+        sys.modules.pop(spec.name, None)
     return module
 
 
@@ -193,21 +221,23 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
     tell = _all(*observers)
     if not fresh and (done := _complete(folder, config)) is not None:
         tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
+        CheckpointStore(folder.checkpoint).remove()  # it may have been killed just before it did
         return _ended(done, config)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         if hasattr(work, "prepare"):
-            work.prepare(config, lambda message: tell(Note(message)))
+            with writing(config.locate(config.data.path)):
+                work.prepare(config, lambda message: tell(Note(message)))
         source = config.data.build(config.locate)
         _plan_without_cluster(config, source)
-        was_there = folder.path.exists()
+        stack.enter_context(writing(str(folder.path)))
+        stack.enter_context(_nothing_left(folder))
         folder.claim()
-        stack.enter_context(_nothing_left(folder, was_there))
         stack.enter_context(folder.lock())
-        if fresh:
-            folder.clear()
         executor = stack.enter_context(config.cluster.build(config.locate))
         promised = _plan(config, source, executor)
+        if fresh:  # not before all is ready: a run that cannot begin loses nothing
+            folder.clear()
         session = Session(
             config=config,
             executor=executor,
@@ -258,18 +288,24 @@ def _plan_without_cluster(config: Config, source: Source) -> None:
 
 
 @contextmanager
-def _nothing_left(folder: RunFolder, was_there: bool) -> Iterator[None]:
+def _nothing_left(folder: RunFolder) -> Iterator[None]:
     """Leave no trace of a run that failed before it had anything to keep."""
-    held = was_there and folder.manifest.exists()
+    held = folder.manifest.exists()
+    made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     try:
         yield
+    except AlreadyRunning:
+        raise
     except BaseException as error:
         begun = folder.checkpoint.exists() or folder.result.exists()
-        if not held and not begun and not isinstance(error, AlreadyRunning):
+        # one that was interrupted says so in its manifest, even if it had nothing to keep yet
+        told = isinstance(error, Interrupted) and folder.manifest.exists()
+        if not (held or begun or told):
             folder.clear()
             (folder.path / ".lock").unlink(missing_ok=True)
-            if not was_there:
-                folder.path.rmdir()
+            for path in made:
+                with suppress(OSError):  # another run may have come to lie beside this one
+                    path.rmdir()
         raise
 
 
@@ -278,54 +314,62 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Su
     earlier = folder.read_manifest() or {}
     started = time.monotonic() - float(earlier.get("seconds", 0.0))
     manifest = _manifest(session)
-    folder.config.write_text(config.to_yaml(folder.path), encoding="utf-8")
+    write_atomically(folder.config, config.to_yaml(folder.path))
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
-    with JsonLog(folder.log, config.name, config.redact) as log, session.resources:
+    with JsonLog(folder.log, config.name, config.redact) as log:
         session.observer = _all(*observers, log)
         try:
-            fitted = work.run(session)
+            # a full disk is told apart in here, where the manifest can still say so
+            with session.resources, writing(str(folder.path)):
+                fitted = _fitted(work.run(session), config)
             ended = {"status": "complete", "exit": 0, **_outcome(session, fitted)}
             if config.fit.require_convergence and not fitted.fit.reason.converged:
                 ended["exit"] = NotConvergedError.exit_code
-        except Interrupted as error:
-            ended = _failure("interrupted", error, config)
-            raise
-        except DistemError as error:
-            ended = _failure("failed", error, config)
-            raise
-        except OSError as error:
-            if error.errno != DISK_FULL:
-                ended = _failure("failed", error, config)
-                raise
-            stopped = Interrupted(
-                f"The disk is full: {error.filename or folder.path}.",
-                "Free some, then run the same command to go on.",
-            )
-            ended = _failure("interrupted", stopped, config)
-            raise stopped from error
         except BaseException as error:
-            ended = _failure("failed", error, config)
+            status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            ended = _failure(status, error, config)
             raise
         finally:
             seconds = time.monotonic() - started
             manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
             _last_words(folder, manifest)
-    if config.output.report:
-        from distem.report.draw import draw
-
-        draw(folder.path)
-    session.checkpoints.remove()
+        session.checkpoints.remove()
+        if config.output.report:
+            _draw(session, manifest)
     return _summary(manifest, folder)
+
+
+def _fitted(returned: Any, config: Config) -> Fitted:
+    if not isinstance(returned, Fitted):
+        raise ConfigError(
+            f"The pipeline {config.pipeline} returned a {type(returned).__name__}.",
+            "Its function run(session) must return what distem.stages.fit returned.",
+        )
+    return returned
+
+
+def _draw(session: Session, manifest: dict[str, Any]) -> None:
+    """Draw the report; a picture that fails takes nothing from a result that is complete."""
+    from distem.report.draw import draw
+
+    folder = session.folder
+    try:
+        draw(folder.path)
+    except Exception as error:  # noqa: BLE001 -- whatever it is, it goes where warnings are read
+        session.observe(
+            Warned(
+                f"The result is complete, but its report could not be drawn: {type(error).__name__}: "
+                f"{error}. Try again with: distem report {folder.path}"
+            )
+        )
+        _last_words(folder, manifest | {"warnings": session.warnings})
 
 
 def _last_words(folder: RunFolder, manifest: dict[str, Any]) -> None:
     """Write how it ended; on a full disk the manifest of the start must do."""
-    try:
+    with suppress(Interrupted), writing(str(folder.path)):
         folder.write_manifest(manifest)
-    except OSError as error:
-        if error.errno != DISK_FULL:
-            raise
 
 
 def _manifest(session: Session) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from distem.em.repair import Repair
 from distem.em.selection import Score, best_by, score
 from distem.em.stopping import FirstOf, GainLeft, MaxPasses
 from distem.errors import DataError
-from distem.events import Event, Observer, PassDone, PhaseStarted, Resumed, Warned
+from distem.events import ComponentCollapsed, Event, Observer, PassDone, PhaseStarted, Resumed, Warned
 from distem.execution.base import BlockSet, Executor, one_blas_thread
 from distem.fitted import FittedModel
 from distem.models import seeding
@@ -99,7 +99,7 @@ class Session:
 
     def observe(self, event: Event) -> None:
         """Tell the observers; keep what the result needs of it."""
-        if isinstance(event, Warned):
+        if isinstance(event, Warned | ComponentCollapsed) and event.message not in self.warnings:
             self.warnings.append(event.message)
         if isinstance(event, PassDone) and event.pass_ > len(self.pass_seconds):
             self.pass_seconds.append(event.seconds)
@@ -198,13 +198,15 @@ def scan(session: Session) -> Scanned:
         session.observe(Warned(remark))
     with one_blas_thread():
         transform = transform_for(found, config.data.scale, config.fit.precision)
-    opened = session.executor.open(
-        source.blocks(transform), resident=session.plan.resident, partitions=config.cluster.partitions
-    )
+    ready = source.blocks(transform)
+    with session.interruptible():  # resident rows are read in here
+        opened = session.resources.enter_context(
+            session.executor.open(ready, resident=session.plan.resident, partitions=config.cluster.partitions)
+        )
     described = json.dumps(source.describe(), sort_keys=True)
     fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
     session.facts |= {"fingerprint": fingerprint, "usable_rows": found.usable, "mass": found.mass}
-    return Scanned(found, transform, session.passes(session.resources.enter_context(opened)), fingerprint)
+    return Scanned(found, transform, session.passes(opened), fingerprint)
 
 
 def seed(session: Session, scanned: Scanned) -> Seeded:
@@ -244,6 +246,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     if kept is not None and state is not None:
         restore(climbs, *state)
         session.pass_seconds[:] = state[1]["seconds"]
+        session.warnings += [w for w in state[1]["warnings"] if w not in session.warnings]
         session.observe(Resumed(max(len(c.trace) for c in climbs)))
     return Seeded(climbs, {name: model for name, (model, _, _) in models.items()}, starts, sample)
 
@@ -360,7 +363,8 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
         if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
             arrays, info = dump(climbs)
             number = max(len(c.trace) for c in climbs)
-            session.checkpoints.save(f"pass-{number:06d}", arrays, info | {"seconds": session.pass_seconds})
+            info |= {"seconds": session.pass_seconds, "warnings": session.warnings}
+            session.checkpoints.save(f"pass-{number:06d}", arrays, info)
             last = time.monotonic()
 
     try:

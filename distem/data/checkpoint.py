@@ -57,7 +57,8 @@ class CheckpointStore:
         state = np.frombuffer(b"".join(parts), dtype=np.uint8)
         beside = self.path / f".{name}.partial"
         shutil.rmtree(beside, ignore_errors=True)
-        attributes = {"layout": layout, "info": info, "digest": hashlib.sha256(state.tobytes()).hexdigest()}
+        digest = hashlib.sha256(state.tobytes()).hexdigest()
+        attributes: dict[str, Any] = {"layout": layout, "info": info, "digest": digest}
         array = zarr.create_array(
             beside,
             shape=state.shape,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -18,18 +19,29 @@ from filelock import FileLock, Timeout
 from distem.errors import AlreadyRunning, RunFolderError
 
 CONTENTS = (
-    "manifest.json", "config.yaml", "log.jsonl", "report.html", "result.zarr", "checkpoint.zarr", ".lock", ".writer"
-)  # fmt: skip
+    "manifest.json",
+    "config.yaml",
+    "log.jsonl",
+    "report.html",
+    "result.zarr",
+    "checkpoint.zarr",
+    ".lock",
+    ".writer",
+)
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, meets the old text or the new one."""
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
 
 
 @dataclass(frozen=True)
@@ -123,9 +135,13 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
             raise RunFolderError(
                 f"{self.path} cannot be made: {error.strerror}.", "Check output.path."
             ) from error
+        if not os.access(self.path, os.W_OK | os.X_OK):
+            raise RunFolderError(f"{self.path} may not be written to.", "Check output.path and its rights.")
 
     @staticmethod
     def _ours(name: str) -> bool:

@@ -52,13 +52,8 @@ class Progress:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         match event:
-            case Warned(message):
-                self._say(f"warning: {message}")
-            case ComponentCollapsed():
-                self._say(
-                    f"warning: component {event.component} of {event.candidate} collapsed "
-                    f"in pass {event.pass_} and was {event.action}"
-                )
+            case Warned() | ComponentCollapsed():
+                self._say(f"warning: {event.message}")
             case _ if self._quiet:
                 return
             case PhaseStarted(phase):
