@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,7 +241,8 @@ def _cluster_failures() -> Iterator[None]:
             "Give the workers more memory or set cluster.resident: false, then run the same command again.",
         ) from error
     except (FutureCancelledError, CommClosedError, TimeoutError, OSError) as error:
-        if isinstance(error, OSError) and error.errno == 28:
+        # a number from the system comes from a task: a disk that is full, a folder that is closed
+        if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
             raise
         raise Interrupted(
             f"The cluster was lost: {type(error).__name__}: {error}.", "Run the same command to go on."
@@ -288,9 +290,18 @@ def local(
             host="127.0.0.1",
             dashboard_address=_dashboard(dashboard_address),
             silence_logs=40,
+            preload=[__name__],
         )
     client = Client(cluster, set_as_default=False)
     return DaskExecutor(client, owned=[client, cluster])
+
+
+def dask_setup(_: Any) -> None:
+    """Prepare a worker process: Dask calls this in each that `local` starts.
+
+    A Ctrl-C at the terminal reaches the workers too, and is for the driver to answer.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _dashboard(address: str | None) -> str | None:
