@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,10 @@ class HeldDataArray:
     array: xr.DataArray
 
     kind = "array"
+    keeps = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return HeldDataArray, (self.array,)
 
     @property
     def where(self) -> str:
@@ -209,6 +214,10 @@ class HeldDataArray:
 
     def open(self) -> Opened:
         """Describe it; the chunks are those of its file."""
+        return self._opened
+
+    @cached_property
+    def _opened(self) -> Opened:
         x = self.array
         name = "data" if x.name is None else str(x.name)
         variable = x.variable

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from distem.data.source import Source
 from distem.errors import ConfigError
+
+if TYPE_CHECKING:
+    from distem.data.variables import Store
 
 KINDS = ("zarr", "netcdf", "parquet", "npy", "csv", "image")
 
@@ -64,14 +67,38 @@ def open_source(
     if group is not None and kind not in ("zarr", "netcdf"):
         raise ConfigError(f"group is '{group}', but {kind} has no groups.", "Leave data.group out.")
     path = str(path)
-    if kind == "zarr":
-        from distem.data.resolve import resolve
-        from distem.data.zarr_store import ZarrStore
+    if kind in ("zarr", "netcdf"):
+        store: Store
+        if kind == "zarr":
+            from distem.data.zarr_store import ZarrStore
 
-        return resolve(
-            ZarrStore.at(path, group, storage_options), features, sample_dims, feature_dim, weights
-        )
-    raise ConfigError(f"data.kind '{kind}' cannot be read yet.")
+            store = ZarrStore.at(path, group, storage_options)
+        else:
+            from distem.data.netcdf import NetcdfStore
+
+            store = NetcdfStore.at(path, group, storage_options)
+        from distem.data.resolve import resolve
+
+        return resolve(store, features, sample_dims, feature_dim, weights, block_rows)
+    return _opener(kind)(path, features, sample_dims, feature_dim, weights, storage_options, block_rows)
+
+
+def _opener(kind: str) -> Callable[..., Source]:
+    if kind == "parquet":
+        from distem.data.parquet import open_parquet
+
+        return open_parquet
+    if kind == "npy":
+        from distem.data.npy import open_npy
+
+        return open_npy
+    if kind == "csv":
+        from distem.data.csv_files import open_csv
+
+        return open_csv
+    from distem.data.images import open_image
+
+    return open_image
 
 
 def open_like(described: Mapping[str, Any], kind: str, path: str, **options: Any) -> Source:

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from distem.data.grid import Box, Grid, box_rows
 from distem.data.transform import Transform
-from distem.errors import DamagedChunkError, DataError
+from distem.errors import DamagedChunkError, DataError, DistemError
 from distem.types import Rows
 
 Raw = tuple[NDArray[Any], NDArray[Any] | None]
 """Values, shape (n, d), in their native dtype (NaN where missing), and weights, shape (n,), or None."""
 
 # what is no sign of damage: the machine or the network failed, not the bytes
-_PASSING = (MemoryError, ConnectionError, TimeoutError, ImportError, DataError)
+_PASSING = (MemoryError, ConnectionError, TimeoutError, ImportError, DistemError)
 
 
 class Reader(Protocol):

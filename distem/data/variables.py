@@ -99,6 +99,8 @@ class Opened:
         Global attributes.
     key : callable
         Names a chunk, from the variable and the chunk's position.
+    close : callable
+        Closes its files; they are opened again if they are read again.
     """
 
     variables: Mapping[str, Stored]
@@ -106,6 +108,7 @@ class Opened:
     chunks: Mapping[str, tuple[int, ...]]
     attrs: Mapping[str, Any] = field(default_factory=dict)
     key: Callable[[str, tuple[int, ...]], str] = lambda _, at: "/".join(map(str, at))
+    close: Callable[[], None] = lambda: None
 
 
 class Store(Protocol):
@@ -114,6 +117,10 @@ class Store(Protocol):
     @property
     def kind(self) -> str:
         """What the config calls it: "zarr", "netcdf", "array"."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether it holds itself open, and is not to be held here."""
 
     @property
     def where(self) -> str:
@@ -126,9 +133,14 @@ class Store(Protocol):
 _OPEN: Held[Opened] = Held(16)
 
 
+def opened(store: Store) -> Opened:
+    """Return a store opened in this process."""
+    return store.open() if store.keeps else _OPEN.get(store, store.open)
+
+
 def opened_anew(store: Store) -> Opened:
     """Open a store even if it is held open: it may have been written since."""
-    return _OPEN.get(store, store.open, fresh=True)
+    return store.open() if store.keeps else _OPEN.get(store, store.open, fresh=True)
 
 
 @dataclass(frozen=True)
@@ -160,24 +172,24 @@ class VariablesReader:
 
     def read(self, box: Box) -> Raw:
         """Read the rows of a box in C order of the sample dimensions."""
-        opened = _OPEN.get(self.store, self.store.open)
+        held = opened(self.store)
         n = box_rows(box)
         weights = None
         if self.weights is not None:
-            weights = self._array(opened, self.weights, box, None).reshape(n)
+            weights = self._array(held, self.weights, box, None).reshape(n)
         if self.feature_dim is not None:
-            values = self._array(opened, self.variables[0], box, self.feature_dim)
+            values = self._array(held, self.variables[0], box, self.feature_dim)
             return values.reshape(n, -1).astype(self.dtype, copy=False), weights
         out = np.empty((n, len(self.variables)), self.dtype)
         for j, name in enumerate(self.variables):
-            out[:, j] = self._array(opened, name, box, None).reshape(n)
+            out[:, j] = self._array(held, name, box, None).reshape(n)
         return out, weights
 
-    def _array(self, opened: Opened, name: str, box: Box, feature_dim: str | None) -> NDArray[Any]:
-        variable = opened.variables[name]
+    def _array(self, held: Opened, name: str, box: Box, feature_dim: str | None) -> NDArray[Any]:
+        variable = held.variables[name]
         slices = dict(zip(self.sample_dims, box, strict=True))
         dims = variable.dims
-        values = np.asarray(opened.arrays[name][tuple(slices.get(dim, slice(None)) for dim in dims)])
+        values = np.asarray(held.arrays[name][tuple(slices.get(dim, slice(None)) for dim in dims)])
         if variable.is_packed:
             values = variable.decode(values)
         order = [dims.index(dim) for dim in (*self.sample_dims, *([feature_dim] if feature_dim else []))]
@@ -185,11 +197,11 @@ class VariablesReader:
 
     def locate(self, box: Box) -> DamagedChunkError | None:
         """Read the stored chunks under a box one by one; name the first that fails."""
-        opened = opened_anew(self.store)
+        held = opened(self.store)
         slices = dict(zip(self.sample_dims, box, strict=True))
         for name in (*self.variables, *([self.weights] if self.weights else [])):
-            variable = opened.variables[name]
-            sizes = opened.chunks.get(name, variable.shape)
+            variable = held.variables[name]
+            sizes = held.chunks.get(name, variable.shape)
             spans = []
             for dim, length, size in zip(variable.dims, variable.shape, sizes, strict=True):
                 s = slices.get(dim, slice(0, length))
@@ -200,10 +212,10 @@ class VariablesReader:
                     for i, size, length in zip(at, sizes, variable.shape, strict=True)
                 )
                 try:
-                    opened.arrays[name][region]
+                    held.arrays[name][region]
                 except Exception as error:  # noqa: BLE001 -- a codec may raise anything
                     return DamagedChunkError(
-                        f"Chunk {opened.key(name, at)} (index {at}) of '{name}' in {self.store.where} "
+                        f"Chunk {held.key(name, at)} (index {at}) of '{name}' in {self.store.where} "
                         f"cannot be decoded: {reason(error)}.",
                         "Restore it from a copy, or write that part of the array again.",
                     )
@@ -211,20 +223,20 @@ class VariablesReader:
 
     def coordinates(self) -> dict[str, Stored]:
         """Return the coordinates on the sample dimensions, as they are stored."""
-        opened = _OPEN.get(self.store, self.store.open)
+        held = opened(self.store)
         mine = set(self.sample_dims)
         used = {*self.variables, self.weights}
         return {
-            name: opened.variables[name]
-            for name in sorted(coordinate_names(opened))
-            if name not in used and set(opened.variables[name].dims) <= mine
+            name: held.variables[name]
+            for name in sorted(coordinate_names(held))
+            if name not in used and set(held.variables[name].dims) <= mine
         }
 
     def read_coordinate(self, name: str, box: Mapping[str, slice]) -> NDArray[Any]:
         """Read a part of a coordinate, encoded, in its own order of dimensions."""
-        opened = _OPEN.get(self.store, self.store.open)
-        dims = opened.variables[name].dims
-        return np.asarray(opened.arrays[name][tuple(box.get(dim, slice(None)) for dim in dims)])
+        held = opened(self.store)
+        dims = held.variables[name].dims
+        return np.asarray(held.arrays[name][tuple(box.get(dim, slice(None)) for dim in dims)])
 
 
 def coordinate_names(opened: Opened) -> set[str]:

@@ -49,6 +49,7 @@ class ZarrStore:
     version: tuple[int, ...] = ()
 
     kind = "zarr"
+    keeps = False
 
     @classmethod
     def at(cls, path: str, group: str | None = None, options: Mapping[str, Any] | None = None) -> ZarrStore:
@@ -131,6 +132,7 @@ class HeldZarr:
     array: zarr.Array[Any]
 
     kind = "zarr"
+    keeps = True
 
     @property
     def where(self) -> str:

@@ -1,0 +1,137 @@
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from distem.data.open import open_source
+from distem.data.transform import Transform
+from distem.errors import ConfigError, DamagedChunkError, DataError
+
+rng = np.random.default_rng(9)
+
+
+def load(source):
+    blocks = pickle.loads(pickle.dumps(source)).blocks(Transform(missing="keep"))
+    return np.concatenate([b.load().values for b in blocks])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["f8", ">f4", "i2", "?", "f2"])
+def test_npy(tmp_path, order, dtype):
+    x = np.asarray(rng.integers(0, 2, (5000, 3)), dtype=dtype, order=order)
+    np.save(tmp_path / "x.npy", x)
+    source = open_source("npy", str(tmp_path / "x.npy"))
+    assert (source.dims, source.features) == (("row",), ("x0", "x1", "x2"))
+    assert_array_equal(load(source), x.astype(float))
+    assert_array_equal(
+        load(open_source("npy", str(tmp_path / "x.npy"), ["x2", "x0"])), x[:, [2, 0]].astype(float)
+    )
+
+
+def test_npy_of_more_dimensions(tmp_path):
+    x = rng.normal(size=(4, 300, 200, 3))
+    np.save(tmp_path / "x.npy", x)
+    path = str(tmp_path / "x.npy")
+    assert_array_equal(load(open_source("npy", path)), x.reshape(-1, 3))
+    source = open_source("npy", path, feature_dim="dim_0", block_rows=1000)
+    assert source.dims == ("dim_1", "dim_2", "dim_3")
+    assert_array_equal(load(source), np.moveaxis(x, 0, -1).reshape(-1, 4))
+    for keywords, message in [
+        ({"features": ["x9"]}, "no column 'x9'"),
+        ({"sample_dims": ["dim_7"]}, "no dimension 'dim_7'"),
+        ({"sample_dims": ["dim_1", "dim_0", "dim_2"]}, "those of .* are dim_0, dim_1, dim_2"),
+    ]:
+        with pytest.raises(DataError, match=message):
+            open_source("npy", path, **keywords)
+    with pytest.raises(ConfigError, match="weights is 'w'"):
+        open_source("npy", path, weights="w")
+
+
+def test_npy_refusals(tmp_path):
+    path = tmp_path / "x.npy"
+    for x, message in [
+        (np.ones(3), r"shape \(3,\), without a feature dimension"),
+        (np.ones((3, 2), complex), "dtype complex"),
+        (np.array([[object()]]), "cannot be opened"),
+        (np.ones((3, 0)), "no numeric columns"),
+    ]:
+        np.save(path, x)
+        with pytest.raises(DataError, match=message):
+            open_source("npy", str(path))
+    np.save(path, np.ones((1000, 3)))
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"x\.npy cannot be opened"):
+        open_source("npy", str(path))
+    with pytest.raises(DataError, match="There is no file"):
+        open_source("npy", str(tmp_path / "no.npy"))
+
+
+def test_colour_image(tmp_path):
+    pixels = rng.integers(0, 256, (40, 30, 4)).astype("u1")
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    path = str(tmp_path / "i.png")
+    source = open_source("image", path)
+    assert (source.dims, source.features, source.dtype) == (("y", "x"), ("red", "green", "blue"), np.uint8)
+    assert_array_equal(load(source), pixels[..., :3].reshape(-1, 3))
+    named = open_source("image", path, ["alpha", "red"], block_rows=100)
+    assert named.grid.chunks == ((4,) * 10, (30,))
+    assert_array_equal(load(named), pixels[..., [3, 0]].reshape(-1, 2))
+    with pytest.raises(DataError, match=r"no column 'rde'.*Did you mean 'red'"):
+        open_source("image", path, ["rde"])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "?"])
+def test_one_band(tmp_path, dtype):
+    pixels = rng.integers(0, 2 if dtype == "?" else np.iinfo(dtype).max, (20, 30)).astype(dtype)
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    source = open_source("image", str(tmp_path / "i.png"))
+    assert source.features == ("gray",)
+    assert_array_equal(load(source)[:, 0], pixels.ravel().astype(float))
+
+
+def test_palette(tmp_path):
+    image = Image.fromarray(rng.integers(0, 256, (20, 20, 3)).astype("u1")).quantize(16)
+    image.save(tmp_path / "p.png")
+    assert_array_equal(
+        load(open_source("image", str(tmp_path / "p.png"))), np.asarray(image.convert("RGB")).reshape(-1, 3)
+    )
+
+
+def test_stack(tmp_path):
+    stack = rng.integers(0, 256, (3, 20, 30, 3)).astype("u1")
+    for i, pixels in enumerate(stack):
+        Image.fromarray(pixels).save(tmp_path / f"frame_{i}.png")
+    for path in (tmp_path, tmp_path / "*.png"):
+        source = open_source("image", str(path))
+        assert source.dims == ("image", "y", "x")
+        assert source.grid.chunks == ((1, 1, 1), (20,), (30,))
+        assert_array_equal(load(source), stack.reshape(-1, 3))
+    assert open_source("image", str(tmp_path / "frame_[0]*.png")).shape == (1, 20, 30)
+    whole = (tmp_path / "frame_1.png").read_bytes()
+    (tmp_path / "frame_1.png").write_bytes(whole[:200])
+    source = open_source("image", str(tmp_path))
+    with pytest.raises(DamagedChunkError, match=r"The image .*frame_1\.png .*cannot be decoded"):
+        load(source)
+    Image.fromarray(stack[0, :10]).save(tmp_path / "frame_1.png")
+    with pytest.raises(DataError, match=r"frame_1\.png has shape \(10, 30, 3\), .*frame_0.png \(20, 30, 3\)"):
+        open_source("image", str(tmp_path))
+
+
+def test_image_refusals(tmp_path, monkeypatch):
+    (tmp_path / "i.png").write_text("no image")
+    with pytest.raises(DataError, match=r"i\.png cannot be opened as an image"):
+        open_source("image", str(tmp_path / "i.png"))
+    frames = [Image.new("L", (5, 5), i) for i in range(3)]
+    frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match="holds 3 images"):
+        open_source("image", str(tmp_path / "a.tif"))
+    with pytest.raises(ConfigError, match="images have none"):
+        open_source("image", str(tmp_path / "a.tif"), weights="w")
+    with pytest.raises(DataError, match="holds no"):
+        open_source("image", str(tmp_path / "*.jpg"))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ConfigError, match=r'pip install "distem\[image\]"'):
+        open_source("image", str(tmp_path / "i.png"))
