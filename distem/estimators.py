@@ -213,10 +213,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if not _is_chunked(X):
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
             if weights is not None:
-                weights = np.broadcast_to(
-                    np.asarray(weights, dtype=np.float64),
-                    (len(X),) if np.ndim(weights) == 0 else np.shape(weights),
-                )
+                weights = np.asarray(weights, dtype=np.float64)
+                weights = np.full(len(X), weights) if weights.ndim == 0 else weights
         else:
             self.n_features_in_ = int(X.shape[-1])
         data = as_input(X, weights)
@@ -305,7 +303,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ) -> MixtureParams:
         component = model.component
         if self._continues:
-            return _to_model_units(self._params, model, transform)
+            return _to_model_units(self._params, self.covariance_type, transform)
         d, k = sample.values.shape[1], self.n_components
         weights, means, matrices = np.full(k, 1.0 / k), np.zeros((k, d)), np.zeros((k, d, d))
         if not self._given:
@@ -342,23 +340,18 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             with one_blas_thread():  # the statistics are at hand: scikit-learn takes this step too
                 params = model.m_step(best.stats, best.params)
         theta, offset = params.theta, transform.log_jacobian
-        k, d = theta.means.shape
         self.weights_ = params.weights
         self.means_ = transform.backward_means(theta.means)
-        matrices = transform.backward_covariances(model.component.shape.matrices(theta.covariances, k, d))
-        if transform.scale is None:
-            self.covariances_, self.precisions_cholesky_ = theta.covariances, theta.precisions_cholesky
-        else:
-            data_units = Gaussian(self.covariance_type).from_matrices(self.means_, matrices, params.weights)
-            self.covariances_, self.precisions_cholesky_ = (
-                data_units.covariances,
-                data_units.precisions_cholesky,
-            )
+        self.covariances_, self.precisions_cholesky_ = theta.covariances, theta.precisions_cholesky
+        if transform.scale is not None:
+            kind, scale = self.covariance_type, transform.scale
+            self.covariances_ = _covariances_times(theta.covariances, kind, scale)
+            self.precisions_cholesky_ = _factors_times(theta.precisions_cholesky, kind, 1.0 / scale)
         self.converged_ = best.reason.converged
         self.lower_bounds_ = [point.log_likelihood + offset for point in best.trace]
         self.n_iter_ = len(best.trace) if self.max_iter > 0 else 0
         self.lower_bound_ = best.log_likelihood + offset
-        self.n_features_in_ = d
+        self.n_features_in_ = int(self.means_.shape[1])
         if not self.converged_ and self.max_iter > 0:
             warnings.warn(best.reason.sentence, ConvergenceWarning, stacklevel=4)
 
@@ -368,9 +361,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def precisions_(self) -> Float64:
         """Inverse covariances, in the shape of `covariances_`."""
         factors = self.precisions_cholesky_
-        if self.covariance_type in ("diag", "spherical"):
-            return factors**2
-        return factors @ np.swapaxes(factors, -1, -2)
+        with np.errstate(over="ignore"):
+            if self.covariance_type in ("diag", "spherical"):
+                return _held(factors**2)
+            return _held(factors @ np.swapaxes(factors, -1, -2))
 
     @property
     def _params(self) -> MixtureParams:
@@ -389,8 +383,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ) -> Any:
         params = self._params
         model = Mixture(Gaussian(self.covariance_type))
-        transform = _transform_for_asking(params)
-        scaled = _to_model_units(params, model, transform)
+        transform = _transform_for_asking(params, self.covariance_type)
+        scaled = _to_model_units(params, self.covariance_type, transform)
         d = int(params.theta.means.shape[1])
 
         def answer(values: NDArray[Any], start: Sequence[int]) -> NDArray[Any]:
@@ -454,7 +448,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             )
         state = check_random_state(self.random_state)
         rng = np.random.default_rng(state.randint(2**31 - 1))
-        return Mixture(Gaussian(self.covariance_type)).sample(self._params, n_samples, rng)
+        params = self._params
+        transform = _transform_for_asking(params, self.covariance_type)
+        scaled = _to_model_units(params, self.covariance_type, transform)
+        drawn, labels = Mixture(Gaussian(self.covariance_type)).sample(scaled, n_samples, rng)
+        with np.errstate(over="ignore"):
+            return _held(transform.backward_means(drawn)), labels
 
 
 def _is_chunked(X: Any) -> bool:
@@ -515,23 +514,46 @@ def _triangular(factors: Float64, kind: str) -> Float64:
     return shape.factor(_inverse_of_factors(factors, kind))[0]
 
 
-def _to_model_units(params: MixtureParams, model: Mixture, transform: Transform) -> MixtureParams:
+def _held(values: Float64) -> Float64:
+    """What float64 cannot hold, at the largest number it can."""
+    largest = float(np.finfo(np.float64).max)
+    return np.clip(values, -largest, largest)
+
+
+def _covariances_times(covariances: Float64, kind: str, scale: Float64) -> Float64:
+    """Covariances in units `scale` times as small; for spherical ones all units are equal."""
+    with np.errstate(over="ignore", under="ignore"):
+        if kind in ("diag", "spherical"):
+            by = scale if kind == "diag" else scale[0]
+            return _held(covariances * by * by)
+        return _held(covariances * scale[:, None] * scale)
+
+
+def _factors_times(factors: Float64, kind: str, scale: Float64) -> Float64:
+    """Factors of the precisions in units `scale` times as large."""
+    by = {"diag": scale, "spherical": scale[0]}.get(kind, scale[:, None])
+    return np.asarray(factors * by)
+
+
+def _to_model_units(params: MixtureParams, kind: str, transform: Transform) -> MixtureParams:
     if transform.is_identity:
         return params
-    k, d = params.theta.means.shape
-    matrices = transform.forward_covariances(model.component.shape.matrices(params.theta.covariances, k, d))
-    theta = model.component.from_matrices(
-        transform.forward_means(params.theta.means), matrices, params.weights
-    )
-    return MixtureParams(params.weights, theta)
+    theta, means = params.theta, transform.forward_means(params.theta.means)
+    if transform.scale is None:
+        return MixtureParams(
+            params.weights, GaussianTheta(means, theta.covariances, theta.precisions_cholesky)
+        )
+    # by the factors: the covariances may lie beyond float64's range
+    factors = _factors_times(theta.precisions_cholesky, kind, transform.scale)
+    return MixtureParams(params.weights, GaussianTheta(means, _inverse_of_factors(factors, kind), factors))
 
 
-def _transform_for_asking(params: MixtureParams) -> Transform:
+def _transform_for_asking(params: MixtureParams, kind: str) -> Transform:
     """Identity, but for magnitudes whose squares a float64 cannot hold."""
-    means = params.theta.means
-    size = float(np.abs(means).max())
-    variance = float(np.abs(params.theta.covariances).max())
-    if size < 1e100 and 1e-200 < variance < 1e200:
+    means, factors = params.theta.means, params.theta.precisions_cholesky
+    slopes = np.abs(factors if kind in ("diag", "spherical") else np.diagonal(factors, axis1=-2, axis2=-1))
+    size, spread = float(np.abs(means).max()), 1.0 / float(slopes.min())
+    if size < 1e100 and 1e-100 < spread < 1e100:
         return Transform.identity("keep")
-    power = float(np.ldexp(1.0, int(np.frexp(max(size, np.sqrt(variance)))[1])))
+    power = float(np.ldexp(1.0, int(np.frexp(max(size, spread))[1]) - 1))
     return Transform(missing="keep", scale=np.full(means.shape[1], power))
