@@ -86,9 +86,10 @@ class ZarrStore:
             raise need("remote", f"Reading {self.path.split('://')[0]}:// stores", error) from error
         except (FileNotFoundError, GroupNotFoundError) as error:
             raise self._missing() from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except Exception as error:  # object stores raise errors of their own
             raise DataError(
-                f"{self.where} cannot be opened as Zarr: {reason(error)}.", "Check data.path and data.kind."
+                f"{self.where} cannot be opened as Zarr: {reason(error)}.",
+                "Check data.path, data.kind and, for a URL, its credentials.",
             ) from error
         if isinstance(held, zarr.Array):
             return open_array(held)
@@ -106,7 +107,8 @@ class ZarrStore:
         return DataError(f"There is no Zarr store at {self.where}.", "Check data.path and data.group.")
 
     def _open_group(self, group: zarr.Group) -> Opened:
-        arrays = dict(group.arrays())
+        # a store lists its arrays in whatever order the answers come in
+        arrays = dict(sorted(group.arrays()))
         named = all(_dims(array) is not None for array in arrays.values())
         if not named:
             variables = {name: _variable(array) for name, array in arrays.items()}
@@ -121,7 +123,8 @@ class ZarrStore:
             **({"storage_options": self._keywords["storage_options"]} if self._keywords else {}),
             **NO_INDEXES,
         )
-        variables = {str(name): Stored.of(variable) for name, variable in dataset.variables.items()}
+        found = sorted((str(name), variable) for name, variable in dataset.variables.items())
+        variables = {name: Stored.of(variable) for name, variable in found}
         return Opened(variables, arrays, _chunks(arrays), dict(dataset.attrs), _key(arrays))
 
 

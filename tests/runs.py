@@ -1,0 +1,150 @@
+"""Small runs for the tests: a store, a config beside it, and what a run folder holds, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import yaml
+import zarr
+from numpy.typing import NDArray
+
+from distem.config import Config, load
+
+FEATURES = ("a", "b", "c")
+CENTRES = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, -3.0], [-3.0, 5.0, 2.0]])
+
+
+def blobs(n: int = 400, seed: int = 3, spread: float = 1.6) -> NDArray[np.float64]:
+    """Rows of three overlapping groups: an EM fit takes some tens of passes."""
+    rng = np.random.default_rng(seed)
+    return CENTRES[rng.integers(3, size=n)] + rng.normal(scale=spread, size=(n, 3))
+
+
+def dataset(values: NDArray[Any], dims: tuple[str, ...] = ("row",), **more: Any) -> xr.Dataset:
+    """The columns as variables of their own."""
+    found = {name: (dims, values[..., j]) for j, name in enumerate(FEATURES)}
+    return xr.Dataset({**found, **{name: (dims, column) for name, column in more.items()}})
+
+
+def store(path: Path, data: xr.Dataset | NDArray[Any], chunks: int | tuple[int, ...] = 64) -> Path:
+    """Write data as a Zarr store on the chunks asked for."""
+    data = data if isinstance(data, xr.Dataset) else dataset(data)
+    for variable in data.variables.values():
+        sizes = chunks if isinstance(chunks, tuple) else (chunks,) * variable.ndim
+        variable.encoding["chunks"] = sizes[: variable.ndim]
+    data.to_zarr(path, mode="w", consolidated=False)
+    return path
+
+
+def checked_store(path: Path, values: NDArray[Any], chunk: int) -> Path:
+    """A store whose chunks carry a checksum, so that damage shows."""
+    group = zarr.open_group(path, mode="w")
+    for j, name in enumerate(FEATURES):
+        array = group.create_array(
+            name,
+            shape=(len(values),),
+            chunks=(chunk,),
+            dtype="float64",
+            dimension_names=("row",),
+            compressors=[zarr.codecs.ZstdCodec(checksum=True), zarr.codecs.Crc32cCodec()],
+        )
+        array[:] = values[:, j]
+    return path
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    """A config as a tree; keys with dots go down into it."""
+    tree: dict[str, Any] = {
+        "version": 1,
+        "name": "small",
+        "data": {"kind": "zarr", "path": "data.zarr"},
+        "model": {"kind": "gaussian_mixture", "components": 3},
+        "fit": {"max_passes": 12, "tolerance": 1e-12, "init": "random_from_data"},
+        "cluster": {"kind": "serial"},
+        "output": {"path": "run", "report": False},
+    }
+    for key, value in changes.items():
+        *way, last = key.split("__")
+        section = tree
+        for name in way:
+            section = section.setdefault(name, {})
+        section[last] = value
+    return tree
+
+
+def config_file(folder: Path, name: str = "small.yaml", **changes: Any) -> Path:
+    """Write a config; ``model__components=4`` sets ``model.components``."""
+    path = folder / name
+    path.write_text(yaml.safe_dump(settings(**changes), sort_keys=False), encoding="utf-8")
+    return path
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    """A loaded config."""
+    return load(config_file(folder, **changes))
+
+
+def arrays(run: Path) -> dict[str, NDArray[Any]]:
+    """Every array of a result that the clock has no part in."""
+    with xr.open_datatree(run / "result.zarr", engine="zarr") as tree:
+        return {
+            f"{node.path}/{name}": np.asarray(variable.values)
+            for node in tree.subtree
+            for name, variable in node.dataset.variables.items()
+            if name != "seconds"
+        }
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Refuse two results that differ in a single bit."""
+    first, second = arrays(one), arrays(other)
+    assert sorted(first) == sorted(second)
+    for name, value in first.items():
+        there = second[name]
+        assert value.dtype == there.dtype, name
+        if value.dtype.kind in "OTU":
+            assert value.tolist() == there.tolist(), name
+        else:
+            assert value.shape == there.shape, name
+            assert value.tobytes() == there.tobytes(), name
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    """The manifest of a run folder."""
+    found: dict[str, Any] = json.loads((run / "manifest.json").read_text(encoding="utf-8"))
+    return found
+
+
+def events(run: Path) -> list[dict[str, Any]]:
+    """The lines of its log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder, for a look before and after."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
+    """Start the command line as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "distem", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **{"env": os.environ | {"PYTHONWARNINGS": "default"}, **more},
+    )
+
+
+def command(*arguments: object, timeout: float = 120, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line to its end."""
+    process = start(*arguments, **more)
+    out, err = process.communicate(timeout=timeout)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
