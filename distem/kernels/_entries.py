@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distem.kernels import _moments as moments
 from distem.kernels import _tiles as tiles
 from distem.kernels._simd import BYTES, entry
 from distem.types import Float64, Floats, Ints
@@ -99,17 +100,17 @@ def moments_full(x: Floats, resp: Float64, high: Floats, low: Floats, apart: boo
     r = tiles.buffer(rows, high)
     s = tiles.buffer(rows, high)
     mass, first = np.zeros(k), np.zeros(high.size)
-    size = tiles.packed_size(stride)
+    size = moments.packed_size(stride)
     second = np.zeros(size * k if apart else size)
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
         for c in range(k):
-            here = tiles.given_shares(shares, panels, k, c, r, s)
+            here = moments.given_shares(shares, panels, k, c, r, s)
             if here != 0.0:
                 mass[c] += here
-                tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
-                tiles.add_outer(rooted, panels, stride, second, c * size if apart else 0)
+                moments.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
+                moments.add_outer(rooted, panels, stride, second, c * size if apart else 0)
     return 0.0, mass, first, second
 
 
@@ -138,11 +139,11 @@ def moments_blend(
     roots = tiles.buffer(rows, high)
     here = np.empty(k)
     mass, first = np.zeros(k), np.zeros(high.size)
-    second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
+    second, pairs = np.zeros(moments.packed_size(stride)), np.zeros(moments.packed_size(tiles.padded(k)))
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
-        tiles.add_blended(
+        moments.add_blended(
             tile, panels, stride, d, high, low, point, point_low, blend, shares, k, inverse, roots, z, rooted,
             here, mass, first, second, pairs,
         )  # fmt: skip
@@ -164,8 +165,8 @@ def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, panels: in
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
-        tiles.add_masses(shares, panels, k, here, mass)
-        tiles.add_first_and_squares(
+        moments.add_masses(shares, panels, k, here, mass)
+        moments.add_first_and_squares(
             tile, panels, stride, d, high, low, shares, k, here, first, second
         )  # fmt: skip
     return 0.0, mass, first, second
@@ -196,7 +197,7 @@ def e_step_full(
     r, s = tiles.buffer(rows, high), tiles.buffer(rows, high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms = np.empty(rows), np.empty(rows)
-    size = tiles.packed_size(stride)
+    size = moments.packed_size(stride)
     mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(k * size)
     likelihood = 0.0
     for start in range(0, n, rows):
@@ -207,11 +208,11 @@ def e_step_full(
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         for c in range(k):
-            here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
+            here = moments.shares_of(joint, panels, k, c, inverse, roots, r, s)
             if here != 0.0:  # a component far from all of a tile's rows costs nothing more
                 mass[c] += here
-                tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
-                tiles.add_outer(rooted, panels, stride, second, c * size)
+                moments.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, rooted, first)
+                moments.add_outer(rooted, panels, stride, second, c * size)
     return likelihood, mass, first, second
 
 
@@ -247,7 +248,7 @@ def e_step_tied(
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms, sums = np.empty(rows), np.empty(rows), np.empty(k)
     mass, first = np.zeros(k), np.zeros(high.size)
-    second, pairs = np.zeros(tiles.packed_size(stride)), np.zeros(tiles.packed_size(tiles.padded(k)))
+    second, pairs = np.zeros(moments.packed_size(stride)), np.zeros(moments.packed_size(tiles.padded(k)))
     likelihood = 0.0
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
@@ -258,17 +259,17 @@ def e_step_tied(
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         if blended:
             tiles.divide_shares(joint, panels, k, inverse)
-            tiles.add_blended(
+            moments.add_blended(
                 tile, panels, stride, d, high, low, point, point_low, blend, joint, k, inverse, roots, z,
                 whitened, sums, mass, first, second, pairs,
             )  # fmt: skip
         else:
             for c in range(k):
-                here = tiles.shares_of(joint, panels, k, c, inverse, roots, r, s)
+                here = moments.shares_of(joint, panels, k, c, inverse, roots, r, s)
                 if here != 0.0:
                     mass[c] += here
-                    tiles.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, whitened, first)
-                    tiles.add_outer(whitened, panels, stride, second, 0)
+                    moments.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, whitened, first)
+                    moments.add_outer(whitened, panels, stride, second, 0)
     return likelihood, mass, first, second, pairs
 
 
@@ -303,8 +304,8 @@ def e_step_diag(
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         tiles.divide_shares(joint, panels, k, inverse)
-        tiles.add_masses(joint, panels, k, here, mass)
-        tiles.add_first_and_squares(
+        moments.add_masses(joint, panels, k, here, mass)
+        moments.add_first_and_squares(
             tile, panels, stride, d, high, low, joint, k, here, first, second
         )  # fmt: skip
     return likelihood, mass, first, second
@@ -312,7 +313,7 @@ def e_step_diag(
 
 @entry
 def add_pairs(pairs: Float64, means: Float64, second: Float64) -> None:
-    """Add ``pairs[a, b] * outer(means[a] - means[b])`` over the pairs b < a to a lower triangle."""
+    """Add ``pairs[a, b] * outer(means[a] - means[b])`` over the pairs b < a to a symmetric matrix."""
     k, d = means.shape
     for a in range(k):
         for b in range(a):
@@ -322,6 +323,9 @@ def add_pairs(pairs: Float64, means: Float64, second: Float64) -> None:
                     scaled = pairs[a, b] * difference[i]
                     for j in range(i + 1):
                         second[i, j] += scaled * difference[j]
+    for i in range(d):
+        for j in range(i):
+            second[j, i] = second[i, j]
 
 
 @entry

@@ -44,7 +44,7 @@ class _Lent:
 
 def _argument(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array as the compiled code takes it: contiguous, aligned, of one Numba type."""
-    array = np.ascontiguousarray(array)
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
     if not array.flags.aligned:
         array = array.copy()
     if not array.flags.writeable:
@@ -187,10 +187,10 @@ def _blends(n: int, k: int, d: int) -> bool:
 
 
 def _tied_second(second: Float64, pairs: Float64, means: Float64) -> Float64:
+    """Return the second moments from the packed ones about the blends and the pairs of means."""
     k, d = means.shape
-    total = np.tril(_unpack(second, 1, d)[0])
-    _entries.add_pairs(_unpack(pairs, 1, k)[0], np.ascontiguousarray(means), total)
-    result: Float64 = total + np.tril(total, -1).T
+    result: Float64 = _unpack(second, 1, d)[0]
+    _entries.add_pairs(_unpack(pairs, 1, k)[0], _float64(means), result)
     return result
 
 

@@ -1,0 +1,141 @@
+"""Sums over the lanes of the vectors of `_simd`, and of outer products, sixteen at a time."""
+
+# ruff: noqa: ARG001 -- Numba prescribes the arguments of what it calls
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from llvmlite import ir  # type: ignore[import-untyped]
+
+from distem.kernels._simd import (
+    Vector,
+    emit_fma,
+    emit_load,
+    emit_pointer,
+    emit_shuffle,
+    intrinsic,
+    llvm_type,
+    types,
+)
+
+
+def _fold(builder: Any, value: Any, lanes: int, to: int) -> Any:
+    """Add the upper half of a vector to the lower until `to` lanes are left."""
+    while lanes > to:
+        lanes //= 2
+        low = emit_shuffle(builder, value, value, range(lanes))
+        high = emit_shuffle(builder, value, value, range(lanes, 2 * lanes))
+        value = builder.fadd(low, high)
+    return value
+
+
+@intrinsic
+def total(typing: Any, a: Any) -> Any:
+    """Return the sum over a vector's lanes, a float64."""
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        single = _fold(builder, operands[0], a.lanes, 1)
+        value = builder.extract_element(single, ir.Constant(ir.IntType(32), 0))
+        return value if a.dtype == types.float64 else builder.fpext(value, ir.DoubleType())
+
+    return types.float64(a), generate
+
+
+def _columns(builder: Any, vectors: list[Any], lanes: int) -> Any:
+    """Return one vector whose lane j is the sum over the lanes of vector j."""
+    group = 1
+    while len(vectors) > 1:
+        # pairs of vectors melt into one: group by group, the sums of the first, then of the second
+        starts = range(0, lanes, 2 * group)
+        even = [s + o for b in starts for s in (b, b + lanes) for o in range(group)]
+        odd = [lane + group for lane in even]
+        vectors = [
+            builder.fadd(emit_shuffle(builder, u, v, even), emit_shuffle(builder, u, v, odd))
+            for u, v in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+        group *= 2
+    return _fold(builder, vectors[0], lanes, group)
+
+
+@intrinsic
+def add_totals(typing: Any, array: Any, index: Any, sums: Any) -> Any:
+    """Add the totals of sixteen registers to as many numbers of a float64 array."""
+    vector = sums.dtype
+    result = Vector(types.float64, 16)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        registers = [builder.extract_value(operands[2], j) for j in range(16)]
+        parts = [
+            _columns(builder, registers[j : j + vector.lanes], vector.lanes)
+            for j in range(0, 16, vector.lanes)
+        ]
+        row = parts[0] if len(parts) == 1 else emit_shuffle(builder, parts[0], parts[1], range(16))
+        if vector.dtype != types.float64:
+            row = builder.fpext(row, llvm_type(result))
+        pointer = emit_pointer(context, builder, array, operands[0], operands[1], result)
+        builder.store(builder.fadd(builder.load(pointer, align=8), row), pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, sums), generate
+
+
+@intrinsic
+def add_row_totals(typing: Any, array: Any, index: Any, rows: Any) -> Any:
+    """Add the totals of two panel rows to two numbers of a float64 array."""
+    vector = rows.dtype
+    result = Vector(types.float64, 2)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        folded = [
+            _fold(builder, builder.extract_value(operands[2], j), vector.lanes, vector.lanes // 4)
+            for j in range(2)
+        ]
+        totals = _columns(builder, folded, vector.lanes // 4)
+        if vector.dtype != types.float64:
+            totals = builder.fpext(totals, llvm_type(result))
+        pointer = emit_pointer(context, builder, array, operands[0], operands[1], result)
+        builder.store(builder.fadd(builder.load(pointer, align=8), totals), pointer, align=8)
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp, rows), generate
+
+
+def _outer(pairs: Sequence[tuple[int, int]]) -> Any:
+    """Return the code of one step of an outer product of four rows with four, for some of the pairs."""
+
+    def typed(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
+        vector = sums.dtype
+
+        def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+            values, data, first, second, step = operands
+
+            def row(start: Any, j: int) -> Any:
+                index = builder.add(start, builder.mul(step, ir.Constant(step.type, j)))
+                return emit_load(context, builder, array, data, index, vector)
+
+            left = {j: row(first, j) for j in sorted({i for i, _ in pairs})}
+            right = {j: row(second, j) for j in sorted({j for _, j in pairs})}
+            for i, j in pairs:
+                updated = emit_fma(
+                    builder, vector, left[i], right[j], builder.extract_value(values, 4 * i + j)
+                )
+                values = builder.insert_value(values, updated, 4 * i + j)
+            return values
+
+        return sums(sums, array, types.intp, types.intp, types.intp), generate
+
+    return typed
+
+
+@intrinsic
+def outer(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
+    """Add to sixteen registers the products of four rows from index `a` with four from `b`."""
+    return _outer([(i, j) for i in range(4) for j in range(4)])(typing, sums, array, a, b, stride)
+
+
+@intrinsic
+def outer_lower(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
+    """Do as `outer` does where both are the same four rows: the lower triangle only."""
+    return _outer([(i, j) for i in range(4) for j in range(i + 1)])(typing, sums, array, a, b, stride)
