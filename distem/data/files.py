@@ -95,17 +95,23 @@ def _expand_url(path: str, suffixes: Sequence[str], options: str) -> tuple[str, 
         import fsspec
 
         system, inner = fsspec.core.url_to_fs(path, **thawed(options))
+        is_file, is_folder = system.isfile(inner), system.isdir(inner)
     except ImportError as error:
         raise need("remote", f"Reading {path.split('://')[0]}:// files", error) from error
+    except Exception as error:  # object stores raise errors of their own
+        raise DataError(
+            f"{path} cannot be reached: {type(error).__name__}: {error}.",
+            "Check data.path and its credentials.",
+        ) from error
     protocol = path.split("://")[0]
     if glob.has_magic(inner):
         found = sorted(f"{protocol}://{name}" for name in system.glob(inner))
         if not found:
             raise DataError(f"{path} holds no files.", "Check data.path.")
         return tuple(found)
-    if system.isfile(inner):
+    if is_file:
         return (path,)
-    if system.isdir(inner):
+    if is_folder:
         return _chosen(path, [f"{protocol}://{name}" for name in system.ls(inner, detail=False)], suffixes)
     raise DataError(f"There is no file {path}.", "Check data.path and its credentials.")
 

@@ -150,11 +150,11 @@ class Source:
         except _PASSING:
             raise
         except Exception as error:
-            damage = self.reader.locate(box)
+            damage = None if _is_remote(error) else self.reader.locate(box)
             if damage is not None:
                 raise damage from error
             try:
-                return self.reader.read(box)  # every chunk could be read alone: a passing fault
+                return self.reader.read(box)  # each chunk can be read alone: a passing fault
             except Exception as again:
                 raise DataError(
                     f"Rows {_extent(self.grid.dims, box)} could not be read: {reason(again)}.",
@@ -279,6 +279,11 @@ def reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     name = type(error).__name__
     return f"{name}: {text[0].rstrip('.')}" if text else name
+
+
+def _is_remote(error: Exception) -> bool:
+    """Whether an object store's client raised it: not the bytes are wrong, but the way to them."""
+    return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp", "gcsfs", "adlfs")
 
 
 def _extent(dims: Sequence[str], box: Box) -> str:
