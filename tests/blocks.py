@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +44,7 @@ def blocks_of(
     assert edges[-1] == len(x)
     return [
         ArrayBlock(i, Rows(np.ascontiguousarray(x[a:b]), None if weights is None else weights[a:b]))
-        for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
+        for i, (a, b) in enumerate(pairwise(edges))
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -49,7 +50,7 @@ def chunkings(draw: st.DrawFn, n: int, most: int = 12) -> tuple[int, ...]:
     """Sizes that add up to n, in order: ragged, some of one row, some empty."""
     cuts = draw(st.lists(st.integers(0, n), max_size=most - 1))
     edges = [0, *sorted(cuts), n]
-    sizes = [b - a for a, b in zip(edges, edges[1:], strict=False)]
+    sizes = [b - a for a, b in pairwise(edges)]
     single = draw(st.integers(0, 2))
     for _ in range(single):  # split a row off the largest chunk
         largest = max(range(len(sizes)), key=sizes.__getitem__)

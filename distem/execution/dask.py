@@ -289,6 +289,8 @@ def local(
             memory_limit=_memory_limit(memory, threads),
             host="127.0.0.1",
             dashboard_address=_dashboard(dashboard_address),
+            # even without a dashboard a scheduler serves its state: not on 8787 for all to see
+            scheduler_kwargs={"dashboard_address": dashboard_address or "127.0.0.1:0"},
             silence_logs=40,
             preload=[__name__],
         )
