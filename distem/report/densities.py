@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from distem.report.colours import component, dash, ink
 from distem.report.frames import Frame, frame
 from distem.report.reading import Found, deviations
-from distem.report.svg import Picture, canvas, label, picture
+from distem.report.svg import PANEL, Picture, canvas, label, picture
 from distem.report.words import count, listed, number, plus_minus, share
 from distem.types import Float64
 
@@ -60,7 +60,9 @@ def _histogram(run: Found, view: Frame) -> tuple[Float64, Float64]:
     values = view.shown(run.values[:, view.feature])
     wanted = int(np.clip(2.0 * len(values) ** (1.0 / 3.0), 8, 60))
     width = (view.high - view.low) / wanted
-    if view.whole_numbers:  # bins that hold unequal numbers of whole numbers would look like a comb
+    if (
+        view.whole_numbers and view.high - view.low >= 2.0
+    ):  # bins that hold unequal numbers of whole numbers would look like a comb
         width = max(1.0, np.rint(width))
         edges = np.arange(np.floor(view.low) - 0.5, view.high + width, width)
     else:
@@ -130,18 +132,18 @@ def before_and_after(run: Found) -> list[Picture]:
                     key,
                     when,
                     f"Log-likelihood {number(at, 6)} per row.",
-                    f"Histogram of {count(len(run.values), 'sample row')} of {view.label}, with the density of "
-                    f"the mixture {'at the start' if key == 'before' else 'that was found'}: "
+                    f"Histogram of {count(len(run.values), 'sample row')} of {view.label}, with the "
+                    f"density of the mixture {'at the start' if key == 'before' else 'that was found'}: "
                     f"{_described(run, 0, *mixture)}.",
                 )
             )
     return made
 
 
-def marginal(run: Found, view: Frame) -> Picture:
+def marginal(run: Found, view: Frame, size: tuple[float, float] = PANEL) -> Picture:
     """One feature of several: the sample's histogram, the mixture and its components."""
     curves = _curves(view, run.weights, run.means, run.sds)
-    with canvas(300, 262) as (figure, axes):
+    with canvas(*size) as (figure, axes):
         _draw_density(axes, run, view, curves, _top(run, view, curves))
         return picture(
             figure,

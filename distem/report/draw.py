@@ -13,7 +13,9 @@ from distem.data.folder import RunFolder, write_atomically
 from distem.report import densities, figures, findings, progress
 from distem.report.colours import style_sheet, variable
 from distem.report.frames import frame
+from distem.report.profile import profile
 from distem.report.reading import UNSURE, Found, read
+from distem.report.svg import LARGE_PANEL, PANEL
 from distem.report.words import count, criterion, number, plain, plus_minus, seconds, share, whole
 
 PANEL_FEATURES = 5
@@ -65,7 +67,7 @@ def _content(run: Found) -> dict[str, Any]:
         "everything": _everything(run),
         "before_after": densities.before_and_after(run) if run.d == 1 else [],
         "panels": _panels(run),
-        "profile": figures.profile(run) if run.d >= 3 else None,
+        "profile": profile(run) if run.d >= 3 else None,
         "uncertainty": figures.uncertainty(run) if run.k > 1 else None,
         "climb": [made for made in (progress.climb(run), progress.gain(run)) if made],
         "criteria": progress.criteria(run),
@@ -135,10 +137,13 @@ def _panels(run: Found) -> dict[str, Any] | None:
     if run.d < 2:
         return None
     views = [frame(run, j) for j in sorted(run.telling[:PANEL_FEATURES])]
-    grid = []
+    grid, size = [], PANEL if len(views) > 3 else LARGE_PANEL
     for row, up in enumerate(views):
         for column, across in enumerate(views[: row + 1]):
-            made = densities.marginal(run, up) if row == column else figures.pair(run, across, up)
+            if row == column:
+                made = densities.marginal(run, up, size)
+            else:
+                made = figures.pair(run, across, up, size)
             grid.append({"row": row + 1, "column": column + 1, "picture": made})
     hidden = _outside(run, [view.feature for view in views])
     return {"size": len(views), "grid": grid, "of": run.d, "hidden": hidden}
@@ -225,15 +230,21 @@ def _provenance(run: Found) -> list[tuple[str, str]]:
         ("missing values", say("config", "data", "missing")),
         ("start", _start(say("config", "fit", "init"))),
         ("acceleration", say("config", "fit", "acceleration")),
-        ("tolerance per row", say("config", "fit", "tolerance")),
+        ("tolerance per row", _tolerance(say("config", "fit", "tolerance"))),
         ("kernels", say("kernels")),
         ("cluster", say("config", "cluster", "kind")),
         (
             "cut into",
-            ", ".join(f"{say('plan', key):,} {key}" for key in _PLAN if isinstance(say("plan", key), int)),
+            ", ".join(
+                count(say("plan", key), key[:-1]) for key in _PLAN if isinstance(say("plan", key), int)
+            ),
         ),
     ]
     return [(name, plain(str(value))) for name, value in rows if value not in (None, "")]
+
+
+def _tolerance(value: Any) -> Any:
+    return number(value) if isinstance(value, (int, float)) else value
 
 
 def _start(init: Any) -> Any:

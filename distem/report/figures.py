@@ -1,4 +1,4 @@
-"""Pictures of the mixture in the data: pairs of features, means, uncertainty."""
+"""Pictures of the mixture in the data: features in pairs, and how sure the labels are."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from distem.report.colours import component, dash, ink
 from distem.report.frames import Frame
 from distem.report.reading import UNSURE, Found
-from distem.report.svg import Picture, canvas, label, picture, tick_labels
+from distem.report.svg import PANEL, Picture, canvas, label, picture, tick_labels
 from distem.report.words import count, listed, number, share, short, whole
 from distem.types import Float64, Ints
 
-PROFILE_FEATURES = 24
 NUMBERED = 12
 """Up to so many components get their number written next to their mean."""
-_CELLS = 34  # hexagons across a panel
+_CELLS = 32  # hexagons across a panel
 _LEVELS = (0.2, 0.36, 0.54, 0.74, 0.95)
-_CLIP = 5.0  # standard deviations
 
 
-def pair(run: Found, across: Frame, up: Frame) -> Picture:
+def pair(run: Found, across: Frame, up: Frame, size: tuple[float, float] = PANEL) -> Picture:
     """Two features: the sample in hexagons by component, and the components' 1- and 2-sigma ellipses."""
     j, i = across.feature, up.feature
-    with canvas(300, 262) as (figure, axes):
+    with canvas(*size) as (figure, axes):
         axes.set_xlim(across.low, across.high)
         axes.set_ylim(up.low, up.high)
         x, y = across.shown(run.values[:, j]), up.shown(run.values[:, i])
@@ -36,7 +34,8 @@ def pair(run: Found, across: Frame, up: Frame) -> Picture:
             at = (float(across.shown(mean[j])), float(up.shown(mean[i])))
             block = _block(matrix, across, up)
             for sigmas in (1.0, 2.0):
-                _ellipse(axes, at, block, sigmas, number_)
+                # among many components the outer ellipses go without a rim
+                _ellipse(axes, at, block, sigmas, number_, rim=sigmas == 1.0 or run.k <= NUMBERED)
         if run.k <= NUMBERED:
             _numbers(axes, across.shown(run.means[:, j]), up.shown(run.means[:, i]))
         label(axes, across.label, up.label)
@@ -45,7 +44,7 @@ def pair(run: Found, across: Frame, up: Frame) -> Picture:
         return picture(
             figure,
             f"two-{j}-{i}",
-            f"{up.name} against {across.name}",
+            f"{short(up.name, 18)} against {short(across.name, 18)}",
             "",
             f"{whole(len(x))} sample rows of {up.label} against {across.label}, coloured by component, with "
             f"1- and 2-sigma ellipses. Correlations: {_correlations(run, j, i)}.{beyond}",
@@ -69,7 +68,9 @@ def _block(matrix: Float64, across: Frame, up: Frame) -> Float64:
     return np.asarray(chosen / factors[:, None] / factors[None, :])
 
 
-def _ellipse(axes: Axes, at: tuple[float, float], block: Float64, sigmas: float, number_: int) -> None:
+def _ellipse(
+    axes: Axes, at: tuple[float, float], block: Float64, sigmas: float, number_: int, *, rim: bool
+) -> None:
     # in units of the axes, where both directions are alike: eigenvectors of raw blocks lose the smaller one
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     size = np.array([x1 - x0, y1 - y0])
@@ -80,11 +81,11 @@ def _ellipse(axes: Axes, at: tuple[float, float], block: Float64, sigmas: float,
     lengths, vectors = np.linalg.eigh(scaled)
     axis = 2.0 * sigmas * np.sqrt(np.clip(lengths, 1e-7, 1e4))
     angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
-    for colour, width, style in (
-        (ink("paper"), 3.2 if sigmas == 1.0 else 2.4, "-"),
-        (component(number_), 1.8 if sigmas == 1.0 else 1.1, dash(number_)),
-    ):
-        axes.add_patch(
+    strokes = [(component(number_), 1.7 if sigmas == 1.0 else 1.0, dash(number_))]
+    if rim:
+        strokes.insert(0, (ink("paper"), strokes[0][1] + 1.4, "-"))
+    for colour, width, style in strokes:
+        axes.add_artist(
             Ellipse(
                 where,
                 float(axis[1]),
@@ -95,7 +96,7 @@ def _ellipse(axes: Axes, at: tuple[float, float], block: Float64, sigmas: float,
                 linewidth=width,
                 linestyle=style,
                 transform=axes.transAxes,
-                alpha=0.75 if width > 2.0 else None,
+                alpha=0.75 if colour == ink("paper") else None,
             )
         )
 
@@ -123,7 +124,7 @@ def _hexagons(axes: Axes, x: Float64, y: Float64, labels: Ints, weights: Float64
         return
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     step = 1.0 / _CELLS
-    rise = step * np.sqrt(3.0) * 300.0 / 262.0  # so that cells look regular in the panel's shape
+    rise = step * np.sqrt(3.0) * PANEL[0] / PANEL[1]  # so that cells look regular in the panel's shape
     u, v = (x - x0) / (x1 - x0) / step, (y - y0) / (y1 - y0) / rise
     # the nearer of two lattices of centres, one shifted by half a cell
     first = np.stack([np.rint(u), np.rint(v)])
@@ -150,86 +151,9 @@ def _hexagons(axes: Axes, x: Float64, y: Float64, labels: Ints, weights: Float64
             if len(chosen):
                 outline = Outline((chosen[:, None, :] + corner).reshape(-1, 2), codes * len(chosen))
                 colour = component(int(which)) if which >= 0 else ink("soft")
-                axes.add_patch(
+                axes.add_artist(
                     PathPatch(outline, facecolor=colour, alpha=opacity, linewidth=0, transform=axes.transAxes)
                 )
-
-
-def profile(run: Found) -> Picture:
-    """Means of the components, feature by feature, in standard deviations of the data."""
-    chosen = sorted(run.telling[:PROFILE_FEATURES])
-    with np.errstate(over="ignore", invalid="ignore"):
-        at = np.nan_to_num((run.means - run.centre) / run.spread, posinf=1e9, neginf=-1e9)[:, chosen]
-    shown, rows = np.clip(at, -_CLIP, _CLIP), np.arange(len(chosen))
-    with canvas(440, 105 + 23 * len(chosen)) as (figure, axes):
-        axes.axvline(0.0, color=ink("soft"), linewidth=0.9)
-        for i, (line, true) in enumerate(zip(shown, at, strict=True)):
-            axes.plot(
-                line, rows, color=component(i), linestyle=dash(i), linewidth=1.4, marker="o", markersize=4.5
-            )
-            out = np.abs(true) > _CLIP
-            for sign, marker in ((-1.0, "<"), (1.0, ">")):
-                beyond = out & (np.sign(true) == sign)
-                axes.plot(
-                    line[beyond], rows[beyond], linestyle="", color=component(i), marker=marker, markersize=8
-                )
-        reach = float(np.abs(shown).max(initial=0.5)) * 1.12
-        axes.set_xlim(-reach, reach)
-        axes.set_ylim(len(chosen) - 0.4, -0.6)
-        axes.yaxis.set_major_locator(NullLocator())
-        axes.set_yticks(rows, [short(run.features[j], 22) for j in chosen], parse_math=False)
-        if run.k <= NUMBERED:
-            _line_ends(axes, shown, reach)
-        label(axes, "component mean, in the data's standard deviations", "feature")
-        which = (
-            ""
-            if run.d <= PROFILE_FEATURES
-            else f" The {PROFILE_FEATURES} of {run.d:,} features that tell most."
-        )
-        far = " Arrowheads: further out than shown." if (np.abs(at) > _CLIP).any() else ""
-        best = run.telling[:3]
-        return picture(
-            figure,
-            "profile",
-            "What sets the components apart",
-            f"Each line is a component: its mean in every feature, against the data as a whole.{which}{far}",
-            "Mean of each component by feature, in standard deviations of the data. The features in which "
-            f"the components differ most are {listed([run.features[j] for j in best])}: "
-            + "; ".join(
-                f"component {i}: "
-                + listed(
-                    [
-                        f"{short(run.features[j], 20)} {number(round(float(v), 2), 3)}"
-                        for j, v in _at(run, i, best)
-                    ]
-                )
-                for i in np.argsort(-run.weights, kind="stable")[:8]
-            )
-            + ".",
-        )
-
-
-def _at(run: Found, i: int, features: list[int]) -> list[tuple[int, float]]:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return [(j, float((run.means[i, j] - run.centre[j]) / run.spread[j])) for j in features]
-
-
-def _line_ends(axes: Axes, shown: Float64, reach: float) -> None:
-    """Component numbers along the top of the lines, moved apart where they would touch."""
-    order = np.argsort(shown[:, 0], kind="stable")
-    gap = reach / 14.0
-    at = shown[order, 0].astype(float).copy()
-    for _ in range(200):
-        close = np.flatnonzero(np.diff(at) < gap * 0.999)
-        if not len(close):
-            break
-        for left in close:
-            push = 0.5 * (gap - (at[left + 1] - at[left]))
-            at[left] -= push
-            at[left + 1] += push
-    for i, x in zip(order, at, strict=True):
-        axes.text(x, -0.42, str(i), ha="center", va="bottom", fontsize=10.5, weight="bold", gid=f"halo{i}")
-    axes.set_ylim(axes.get_ylim()[0], -1.1)
 
 
 def uncertainty(run: Found) -> Picture:
@@ -254,7 +178,7 @@ def uncertainty(run: Found) -> Picture:
         )
         axes.axvline(UNSURE, color=ink("alert"), linewidth=1.3, linestyle=(0, (4, 3)))
         axes.annotate(
-            f"{share(unsure)} of rows beyond {UNSURE:g}",
+            f"{share(unsure) if unsure > 0.0 else 'none'} of the rows beyond {UNSURE:g}",
             (UNSURE, 0.9),
             xytext=(5, 0),
             va="top",

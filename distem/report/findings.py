@@ -46,7 +46,9 @@ class Check:
 def asked(run: Found) -> str:
     """What the run was to do."""
     rows = run.say("plan", "rows")
-    data = f"{whole(rows)} rows of {count(run.d, 'feature')}" if rows is not None else count(run.d, "feature")
+    data = (
+        f"{count(rows, 'row')} of {count(run.d, 'feature')}" if rows is not None else count(run.d, "feature")
+    )
     kinds = sorted({str(c) for c in run.selection["covariance"].values})
     components = sorted({int(k) for k in run.selection["components"].values})
     restarts = int(max(run.selection["restart"].values, default=1))
@@ -104,7 +106,8 @@ def _rows(run: Found) -> list[Check]:
     if rows is None or usable is None:
         return []
     if rows == usable:
-        return [Check("good", f"All {whole(rows)} rows were used; none has missing values.")]
+        all_of_them = "The only row was used" if rows == 1 else f"All {whole(rows)} rows were used"
+        return [Check("good", f"{all_of_them}; no value is missing.")]
     if any("left out" in str(w) for w in run.say("warnings", otherwise=[])):
         return []
     return [
@@ -186,6 +189,14 @@ def _unsure(run: Found) -> list[Check]:
     total = float(run.row_weights.sum())
     unsure = float(run.row_weights[run.uncertainty > UNSURE].sum()) / total
     rows = int((run.uncertainty > UNSURE).sum())
+    if not rows:
+        return [
+            Check(
+                "good",
+                f"All labels in the sample of {whole(len(run.labels))} have at least "
+                f"{1.0 - UNSURE:.0%} probability.",
+            )
+        ]
     text = (
         f"{share(unsure)} of the sample ({count(rows, 'row')} of {whole(len(run.labels))}) have more than "
         f"{UNSURE:.0%} probability of belonging to another component than their label says."

@@ -23,12 +23,13 @@ def climb(run: Found) -> Picture:
     value, accepted = _column(run, "log_likelihood"), _accepted(run)
     passes = np.arange(1, len(value) + 1)
     every = np.asarray(run.trace["candidate_log_likelihood"].values, dtype=np.float64)
-    kept = np.concatenate([value[accepted], every[np.isfinite(every)]])
-    high, low = float(kept.max()), float(kept.min())
-    plunged = False
-    later = np.concatenate([value[1:][accepted[1:]], every[:, 1:][np.isfinite(every[:, 1:])]])
-    if len(later) and high - float(later.min()) < (1.0 - _PLUNGE) * (high - low):
-        low, plunged = float(later.min()), True
+    chosen = value[accepted]
+    high, low = max(float(chosen.max()), float(np.nanmax(every))), float(chosen.min())
+    plunged = len(chosen) > 2 and float(chosen.max() - chosen[1:].min()) < (1.0 - _PLUNGE) * (high - low)
+    if plunged:
+        low = float(chosen[1:].min())
+    # others may have begun, or ended, far below
+    low = max(float(np.nanmin(every)), low - 0.7 * (high - low)) if len(every) > 1 else low
     room = 0.06 * (high - low) or 1e-3 * max(1.0, abs(high))
     with canvas(440, 300) as (figure, axes):
         for name, line in zip(run.trace["candidate"].values, every, strict=True):
@@ -88,18 +89,17 @@ def gain(run: Found) -> Picture | None:
     with canvas(440, 300) as (figure, axes):
         axes.set_yscale("log")
         axes.plot(passes[came], short[came], color=ink("soft"), linewidth=1.2, marker=".", markersize=4)
-        axes.plot(
-            passes[expected], left[expected], color=ink("accent"), linewidth=2.0, marker="o", markersize=3.5
-        )
+        broken = np.where(expected, left, np.nan)
+        axes.plot(passes, broken, color=ink("accent"), linewidth=2.0, marker="o", markersize=3.5)
         shown = np.concatenate([short[came], left[expected]])
         low, high = float(shown.min()), float(shown.max())
         if isinstance(tolerance, (int, float)) and tolerance > 0.0:
             axes.axhline(tolerance, color=ink("alert"), linewidth=1.2, linestyle=(0, (4, 3)))
             axes.text(
-                0.99,
+                0.01,
                 tolerance,
                 f"tolerance {number(tolerance, 2)}",
-                ha="right",
+                ha="left",
                 va="bottom",
                 fontsize=10,
                 transform=axes.get_yaxis_transform(),

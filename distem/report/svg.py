@@ -78,6 +78,10 @@ class Picture:
     svg: Markup
 
 
+PANEL, LARGE_PANEL = (252.0, 228.0), (330.0, 290.0)
+"""Size of one of many panels, and of one of few."""
+
+
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure with one pair of axes, in pixels, drawn in the report's style."""
@@ -87,7 +91,7 @@ def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_major_locator(MaxNLocator(5 if width > 300 else 4, steps=[1, 2, 2.5, 5, 10]))
             axis.set_major_formatter(tick_labels())
         axes.tick_params(length=3)
         yield figure, axes

@@ -33,7 +33,7 @@ def criterion(value: float) -> str:
     """A large number that is compared with others of its kind: all digits before the point."""
     if not math.isfinite(value) or abs(value) >= 1e12:
         return number(value, 8)
-    return f"{value:,.{0 if abs(value) >= 1e5 else 2}f}".replace("-", "−")
+    return f"{value:,.{0 if abs(value) >= 1e4 else 1}f}".replace("-", "−")
 
 
 def power_of_ten(exponent: int) -> str:
@@ -70,13 +70,15 @@ def plus_minus(mean: float, sd: float) -> str:
         return f"{number(mean, 6)} ± 0"
     size = max(abs(mean), sd)
     power = math.floor(math.log10(size))
-    if abs(power) < 6 and sd > 1e-6:
-        power = 0
+    if (abs(power) < 6 and sd > 1e-6) or (0 < power < 12 and 1e-4 < sd < 1.0):
+        power = 0  # written out
     places = 1 - math.floor(math.log10(sd)) + power
     if places > 12:  # a spike: the digits of the mean would not end
         return f"{number(mean, 8)} ± {number(sd, 2)}"
     scale = 10.0**power
-    text = f"{mean / scale:,.{max(0, places)}f} ± {sd / scale:,.{max(0, places)}f}".replace("-", "−")
+    digits = max(0, places)
+    at = round(mean / scale, digits) + 0.0  # no minus before a zero
+    text = f"{at:,.{digits}f} ± {sd / scale:,.{digits}f}".replace("-", "−")
     return text if power == 0 else f"({text}) × {power_of_ten(power)}"
 
 

@@ -65,6 +65,7 @@ def make_run(
     sample_rows: int = 5000,
     name: str = "test",
     run_warnings: Sequence[str] = (),
+    sample_weights: np.ndarray | None = None,
 ) -> Path:
     values = np.ascontiguousarray(values, dtype=float)
     n, d = values.shape
@@ -122,6 +123,8 @@ def make_run(
         "selection": selection_dataset(fits, scores, chosen, transform.log_jacobian),
         "sample": sample_dataset(model, sample.values),
     }
+    if sample_weights is not None:
+        groups["sample"] = groups["sample"].assign(weights=("row", sample_weights))
     folder.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr's opinion of text in arrays is not what is tested
