@@ -3,7 +3,7 @@
     python benchmarks/kernels.py [--quick] [--kinds full,diag] [--threads 2]
 
 Candidates take turns and the medians of their times are printed, so that a busy machine is unfair to
-none. Scikit-learn's time is that of one EM iteration: eleven less one, by ten. The last columns are the
+none. Scikit-learn's time is that of one EM iteration: a third of four less one. The last columns are the
 useful multiply-adds (d**2 for each row and component: half to whiten, half for the outer products) as
 a share of what BLAS's matrix product does with as many threads.
 """
@@ -90,8 +90,7 @@ def medians(candidates, repeats):
 
 
 def nearest(threads, repeats, quick):
-    """Time the nearest of k centres beside scikit-learn's Lloyd."""
-    from sklearn.cluster._k_means_common import _inertia_dense  # noqa: F401 -- loads OpenMP before the timing
+    """Time the nearest of k centres beside scikit-learn's."""
     from sklearn.metrics import pairwise_distances_argmin_min
 
     n, d, k = (100_000 if quick else 500_000), 16, 64
@@ -118,7 +117,9 @@ def nearest(threads, repeats, quick):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rows, three repeats")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the rows, three repeats instead of five"
+    )
     parser.add_argument("--kinds", default=",".join(compiled.KINDS), help="kinds of covariance, by commas")
     parser.add_argument("--threads", type=int, default=1, help="threads for all candidates")
     options = parser.parse_args()
