@@ -15,7 +15,6 @@ from zarr.errors import GroupNotFoundError
 
 from distem.data._names import need, no_such
 from distem.data.files import frozen, is_url, stamp, thawed
-from distem.data.quick import quick
 from distem.data.source import reason
 from distem.data.variables import Opened, Stored
 from distem.errors import DataError
@@ -113,7 +112,7 @@ class ZarrStore:
         named = all(_dims(array) is not None for array in arrays.values())
         if not named:
             variables = {name: _variable(array) for name, array in arrays.items()}
-            return Opened(variables, _quick(arrays), _chunks(arrays), dict(group.attrs), _key(arrays))
+            return Opened(variables, arrays, _chunks(arrays), dict(group.attrs), _key(arrays))
         dataset = xr.open_dataset(
             self.path,
             engine="zarr",
@@ -126,7 +125,7 @@ class ZarrStore:
         )
         found = sorted((str(name), variable) for name, variable in dataset.variables.items())
         variables = {name: Stored.of(variable) for name, variable in found}
-        return Opened(variables, _quick(arrays), _chunks(arrays), dict(dataset.attrs), _key(arrays))
+        return Opened(variables, arrays, _chunks(arrays), dict(dataset.attrs), _key(arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +152,7 @@ def open_array(array: zarr.Array[Any]) -> Opened:
     name = array.basename or "x"
     variable = _variable(array)
     arrays = {name: array}
-    return Opened({name: variable}, _quick(arrays), _chunks(arrays), dict(array.attrs), _key(arrays))
+    return Opened({name: variable}, arrays, _chunks(arrays), dict(array.attrs), _key(arrays))
 
 
 def _dims(array: zarr.Array[Any]) -> tuple[str, ...] | None:
@@ -169,10 +168,6 @@ def _variable(array: zarr.Array[Any]) -> Stored:
     dims = _dims(array) or tuple(f"dim_{axis}" for axis in range(array.ndim))
     attrs = {k: v for k, v in array.attrs.items() if k != "_ARRAY_DIMENSIONS"}
     return Stored(dims, tuple(array.shape), np.dtype(array.dtype), attrs)
-
-
-def _quick(arrays: Mapping[str, zarr.Array[Any]]) -> dict[str, Any]:
-    return {name: quick(array) for name, array in arrays.items()}
 
 
 def _chunks(arrays: Mapping[str, zarr.Array[Any]]) -> dict[str, tuple[int, ...]]:
