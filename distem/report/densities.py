@@ -124,7 +124,7 @@ def before_and_after(run: Found) -> list[Picture]:
             float(run.say("fit", "log_likelihood", otherwise=np.nan)),
         ),
     ):
-        with canvas(440, 300) as (figure, axes):
+        with canvas(400, 285) as (figure, axes):
             _draw_density(axes, run, view, drawn, top)
             made.append(
                 picture(

@@ -120,8 +120,10 @@ def _numbers(axes: Axes, x: Float64, y: Float64) -> None:
 
 def _hexagons(axes: Axes, x: Float64, y: Float64, labels: Ints, weights: Float64) -> None:
     """Cells in the colour of the component most of their rows belong to, the fuller the darker."""
-    if not len(x):
+    counts = weights > 0.0
+    if not counts.any():
         return
+    x, y, labels, weights = x[counts], y[counts], labels[counts], weights[counts]
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     step = 1.0 / _CELLS
     rise = step * np.sqrt(3.0) * PANEL[0] / PANEL[1]  # so that cells look regular in the panel's shape
@@ -164,7 +166,7 @@ def uncertainty(run: Found) -> Picture:
     mass, _ = np.histogram(values, edges, weights=weights)
     percent = 100.0 * mass / weights.sum()
     unsure = float(weights[values > UNSURE].sum() / weights.sum())
-    with canvas(440, 300) as (figure, axes):
+    with canvas(400, 285) as (figure, axes):
         least = 100.0 / max(len(values), 1)
         axes.set_yscale("log")
         axes.stairs(

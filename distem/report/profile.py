@@ -38,7 +38,7 @@ def profile(run: Found) -> Picture:
     with np.errstate(over="ignore", invalid="ignore"):
         at = np.nan_to_num((run.means - run.centre) / run.spread, posinf=1e9, neginf=-1e9)
     means = _Means(features, at[:, features])
-    with canvas(440, 105 + 23 * len(features)) as (figure, axes):
+    with canvas(400, 105 + 23 * len(features)) as (figure, axes):
         axes.set_ylim(len(features) - 0.4, -0.6)
         axes.yaxis.set_major_locator(NullLocator())
         axes.set_yticks(
@@ -105,7 +105,7 @@ def _map(axes: Axes, means: _Means) -> str:
     axes.grid(visible=False)
     label(axes, "component", "feature")
     return (
-        "Blue: the component's mean lies above that of the data; brown: below; the fuller the further, up to "
+        "Blue: the component's mean lies above that of the data; orange-brown: below; the fuller the further, up to "
         f"{number(_FULLEST)} standard deviations."
     )
 

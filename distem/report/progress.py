@@ -31,7 +31,7 @@ def climb(run: Found) -> Picture:
     # others may have begun, or ended, far below
     low = max(float(np.nanmin(every)), low - 0.7 * (high - low)) if len(every) > 1 else low
     room = 0.06 * (high - low) or 1e-3 * max(1.0, abs(high))
-    with canvas(440, 300) as (figure, axes):
+    with canvas(400, 285) as (figure, axes):
         for name, line in zip(run.trace["candidate"].values, every, strict=True):
             if str(name) != run.trace.attrs.get("chosen"):
                 # the best so far: which of their steps were taken back is not known
@@ -86,7 +86,7 @@ def gain(run: Found) -> Picture | None:
     if came.sum() < 2:
         return None
     tolerance = run.say("config", "fit", "tolerance")
-    with canvas(440, 300) as (figure, axes):
+    with canvas(400, 285) as (figure, axes):
         axes.set_yscale("log")
         axes.plot(passes[came], short[came], color=ink("soft"), linewidth=1.2, marker=".", markersize=4)
         broken = np.where(expected, left, np.nan)
@@ -235,7 +235,7 @@ def durations(run: Found) -> Picture | None:
     top = 1.1 * float(shown[known].max())
     if len(took) > 3 and top > 8.0 * shown[known].max(where=np.arange(known.sum()) > 0, initial=0.0):
         top = 2.5 * float(shown[known][1:].max())
-    with canvas(440, 300) as (figure, axes):
+    with canvas(400, 285) as (figure, axes):
         axes.bar(
             np.arange(1, len(took) + 1), np.nan_to_num(shown), width=0.8, color=ink("accent"), alpha=0.75
         )
