@@ -302,9 +302,9 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         told = isinstance(error, Interrupted) and folder.manifest.exists()
         if not (held or begun or told):
             folder.clear()
-            (folder.path / ".lock").unlink(missing_ok=True)
-            for path in made:
-                with suppress(OSError):  # another run may have come to lie beside this one
+            with suppress(OSError):  # there may be no folder; another run may lie beside it by now
+                (folder.path / ".lock").unlink(missing_ok=True)
+                for path in made:
                     path.rmdir()
         raise
 

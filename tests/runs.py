@@ -6,8 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import xarray as xr
@@ -16,6 +19,7 @@ import zarr
 from numpy.typing import NDArray
 
 from distem.config import Config, load
+from distem.data import grid
 
 FEATURES = ("a", "b", "c")
 CENTRES = np.array([[0.0, 0.0, 0.0], [4.0, 1.0, -3.0], [-3.0, 5.0, 2.0]])
@@ -59,6 +63,15 @@ def checked_store(path: Path, values: NDArray[Any], chunk: int) -> Path:
     return path
 
 
+@contextmanager
+def small_blocks(rows: int = 90) -> Iterator[None]:
+    """Cut little data into many blocks; for executors of this process."""
+    grid._blocks.cache_clear()
+    with mock.patch.object(grid, "rows_per_chunk", lambda _: rows):
+        yield
+    grid._blocks.cache_clear()
+
+
 def settings(**changes: Any) -> dict[str, Any]:
     """A config as a tree; keys with dots go down into it."""
     tree: dict[str, Any] = {
@@ -79,9 +92,9 @@ def settings(**changes: Any) -> dict[str, Any]:
     return tree
 
 
-def config_file(folder: Path, name: str = "small.yaml", **changes: Any) -> Path:
+def config_file(folder: Path, file: str = "small.yaml", /, **changes: Any) -> Path:
     """Write a config; ``model__components=4`` sets ``model.components``."""
-    path = folder / name
+    path = folder / file
     path.write_text(yaml.safe_dump(settings(**changes), sort_keys=False), encoding="utf-8")
     return path
 

@@ -149,6 +149,8 @@ class RunFolder:
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else; the lock stays with its holder."""
+        if not self.path.is_dir():
+            return
         for name in CONTENTS:
             if name == ".lock":
                 continue

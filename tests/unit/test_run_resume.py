@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
-from runs import arrays, assert_same_bits, blobs, config, events, manifest, snapshot, store
+from runs import arrays, assert_same_bits, blobs, config, events, manifest, small_blocks, snapshot, store
 
 from distem import stages
 from distem.errors import Interrupted
 from distem.events import PassDone, PhaseStarted, Resumed
 from distem.run import run
 
-PASSES = 9
+PASSES = 7
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +21,13 @@ def _every_pass_is_kept(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
+    """Rows in a tree of many blocks."""
     folder = tmp_path_factory.mktemp("resume")
     values = blobs()
     values[17, 1] = np.nan
     store(folder / "data.zarr", values)
-    return folder
+    with small_blocks():
+        yield folder
 
 
 def made(folder, place, **changes):
@@ -108,7 +110,7 @@ def test_interrupted_again_and_again(data, tmp_path):
 
 
 @pytest.mark.parametrize("phase", ["scan", "seed", "fit", "assign", "finalise"])
-@pytest.mark.parametrize("init", ["kmeans", "kmeans||"])
+@pytest.mark.parametrize("init", ["kmeans||"])
 def test_interrupted_in_any_phase(data, tmp_path, phase, init):
     whole, place = tmp_path / "whole", tmp_path / "stopped"
     run(made(data, whole, fit__init=init, fit__max_passes=4))
@@ -128,7 +130,7 @@ def test_interrupted_while_rows_are_assigned(data, tmp_path, monkeypatch):
 
     def some(self, rows, block):
         calls.append(block)
-        if len(calls) > 0:
+        if len(calls) > 3:
             raise Interrupted("Enough.")
         return real(self, rows, block)
 
@@ -136,7 +138,7 @@ def test_interrupted_while_rows_are_assigned(data, tmp_path, monkeypatch):
         patched.setattr(stages.AssignRows, "__call__", some)
         with pytest.raises(Interrupted):
             run(cfg)
-    assert calls
+    assert len(calls) == 4  # some blocks are written, some are not
     said = []
     run(cfg, observers=(said.append,))
     # nothing is fitted a second time
