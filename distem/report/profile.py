@@ -105,8 +105,8 @@ def _map(axes: Axes, means: _Means) -> str:
     axes.grid(visible=False)
     label(axes, "component", "feature")
     return (
-        "Blue: the component's mean lies above that of the data; orange-brown: below; the fuller the further, up to "
-        f"{number(_FULLEST)} standard deviations."
+        "Blue: the component's mean lies above that of the data; orange-brown: below; the fuller "
+        f"the further, up to {number(_FULLEST)} standard deviations."
     )
 
 
