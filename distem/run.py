@@ -234,6 +234,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         stack.enter_context(_nothing_left(folder))
         folder.claim()
         stack.enter_context(folder.lock())
+        _compile(config, tell)
         executor = stack.enter_context(config.cluster.build(config.locate))
         promised = _plan(config, source, executor)
         if fresh:  # not before all is ready: a run that cannot begin loses nothing
@@ -250,6 +251,17 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         summary = _attempt(session, work, observers)
     manifest = folder.read_manifest()
     return _ended(manifest, config) if manifest else summary
+
+
+def _compile(config: Config, tell: Observer) -> None:
+    """Compile the kernels once, before every worker of this machine does it for itself."""
+    if config.fit.kernels != "compiled":
+        return
+    from distem.kernels.compiled import warm
+
+    seconds = sum(warm(kind, config.fit.precision) for kind in config.model.covariance_types)
+    if seconds > 1.0:
+        tell(Note(f"compiled the kernels in {seconds:.0f} s; they are cached for the next run"))
 
 
 def _all(*observers: Observer) -> Observer:

@@ -419,7 +419,7 @@ def publish(session: Session, scanned: Scanned, seeded: Seeded, fitted: Fitted) 
     """Write model, trace, selection and sample beside the assignment, and mark the result complete."""
     session.observe(PhaseStarted("finalise"))
     path, offset = str(session.folder.result), scanned.transform.log_jacobian
-    few = seeded.sample.values[:REPORT_ROWS]
+    sample = seeded.sample
     results.write_group(path, "model", model_dataset(fitted.model, fitted.start))
     results.write_group(
         path, "trace", trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset)
@@ -427,5 +427,9 @@ def publish(session: Session, scanned: Scanned, seeded: Seeded, fitted: Fitted) 
     results.write_group(
         path, "selection", selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset)
     )
-    results.write_group(path, "sample", sample_dataset(fitted.model, few))
+    results.write_group(
+        path,
+        "sample",
+        sample_dataset(fitted.model, sample.values[:REPORT_ROWS], sample.weights[:REPORT_ROWS]),
+    )
     results.finalise(path)

@@ -105,7 +105,7 @@ def selection_dataset(
     )
 
 
-def sample_dataset(model: FittedModel, values: Float64) -> xr.Dataset:
+def sample_dataset(model: FittedModel, values: Float64, weights: Float64) -> xr.Dataset:
     """Some rows of the data in their own units, with their labels, for pictures."""
     found = model.assign(Rows(np.ascontiguousarray(values)), probability=False)
     return xr.Dataset(
@@ -113,6 +113,7 @@ def sample_dataset(model: FittedModel, values: Float64) -> xr.Dataset:
             "values": (("row", "feature"), model.transform.backward_means(values)),
             "label": ("row", found.label.astype(np.int32)),
             "uncertainty": ("row", found.uncertainty),
+            "weights": ("row", weights),
         },
         coords={"feature": np.array(model.features, dtype=str)},
     )

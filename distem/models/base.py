@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Protocol, Self, get_type_hints
 
@@ -131,6 +132,11 @@ class Model(Protocol):
 
     def from_arrays(self, arrays: dict[str, Float64]) -> Any:
         """The parameters of `arrays`."""
+
+
+def kernel_set(name: str) -> Any:
+    """The kernels of a name: compiled or reference."""
+    return importlib.import_module(f"distem.kernels.{name}")
 
 
 def log_weights(weights: Float64) -> Float64:

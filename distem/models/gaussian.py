@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from distem.models.base import Moments
+from distem.models.base import Moments, kernel_set
 from distem.models.covariance import COVARIANCES, SMALLEST_VARIANCE, Covariance
 from distem.types import Bools, Float64, Rows
 
@@ -65,8 +64,7 @@ class Gaussian:
         return COVARIANCES[self.covariance]
 
     def _kernel(self, verb: str) -> Any:
-        module = importlib.import_module(f"distem.kernels.{self.kernels}")
-        return getattr(module, f"{verb}_{self.covariance}")
+        return getattr(kernel_set(self.kernels), f"{verb}_{self.covariance}")
 
     def _least(self, d: int) -> Float64:
         variance = np.ones(d) if self.data_variance is None else self.data_variance

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from distem.kernels import reference
-from distem.models.base import MixtureStats, Moments, Stats, log_weights
+from distem.models.base import MixtureStats, Moments, Stats, kernel_set, log_weights
 from distem.models.gaussian import EPS, Gaussian, GaussianTheta
 from distem.types import Assignment, Float64, Ints, Rows
 
@@ -54,9 +53,7 @@ class Mixture:
 
     def composed_e_step(self, rows: Rows, params: MixtureParams) -> MixtureStats:
         """The E-step by its definition: densities, responsibilities, moments. What `e_step` must equal."""
-        log_norm, resp = reference.normalise(
-            self.component.log_density(rows, params.theta) + log_weights(params.weights)
-        )
+        log_norm, resp = self.responsibilities(rows, params)
         row_weights = np.ones(rows.n) if rows.weights is None else rows.weights
         moments = self.component.accumulate(rows, resp * row_weights[:, None], params.theta)
         return self._stats(rows, float(row_weights @ log_norm), moments)
@@ -93,7 +90,8 @@ class Mixture:
     def responsibilities(self, rows: Rows, params: MixtureParams) -> tuple[Float64, Float64]:
         """Log densities (n,) and responsibilities (n, k) of a tile of rows."""
         joint = self.component.log_density(rows, params.theta) + log_weights(params.weights)
-        return reference.normalise(joint)
+        log_density, resp = kernel_set(self.component.kernels).normalise(joint)
+        return log_density, resp
 
     def n_parameters(self, params: MixtureParams) -> int:
         """Free parameters: weights, means, covariances."""
