@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 import psutil
+import xarray as xr
 import zarr
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, DensityMixin
@@ -32,7 +33,7 @@ from distem.events import ComponentCollapsed, Event
 from distem.execution.base import BlockSet, Executor, one_blas_thread
 from distem.execution.serial import SerialExecutor
 from distem.execution.threads import ThreadsExecutor
-from distem.inputs import Input, as_input, uses_dask
+from distem.inputs import Input, as_input, features_last, uses_dask
 from distem.models import seeding
 from distem.models.covariance import COVARIANCES
 from distem.models.gaussian import Gaussian, GaussianTheta
@@ -45,6 +46,8 @@ SAMPLE_ROWS = 20_000
 """Rows drawn for the start."""
 SMALL_ROWS = 10_000
 """Below it threads cost more than they save."""
+LEAST_SPREAD, ROUNDING_FLOOR = 1e-24, 1e-30
+"""Least variance relative to the data's: where there is no reg_covar, and where there is."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -210,11 +213,15 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return self.fit(X, y, sample_weight).predict(X)
 
     def _open(self, X: Any, weights: Any) -> Input:
+        X = features_last(X)
         if not _is_chunked(X):
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
             if weights is not None:
                 weights = np.asarray(weights, dtype=np.float64)
                 weights = np.full(len(X), weights) if weights.ndim == 0 else weights
+                largest = weights.max(initial=0.0)
+                if np.isfinite(largest) and not 1e-100 < largest < 1e100:  # products could overflow
+                    weights = np.ldexp(weights, -np.frexp(largest)[1])
         else:
             self.n_features_in_ = int(X.shape[-1])
         data = as_input(X, weights)
@@ -254,9 +261,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         scale = np.ones(scan.d) if transform.scale is None else transform.scale
         with np.errstate(over="ignore", under="ignore"):
             reg_covar = np.minimum(self.reg_covar / scale / scale, 1e200)
-        return Mixture(
-            Gaussian(self.covariance_type, reg_covar, data_variance=model_variance(scan, transform))
-        )
+        # the caller's own floor is reg_covar: beside it the relative one only guards against rounding
+        floor = ROUNDING_FLOOR if self.reg_covar > 0 else LEAST_SPREAD
+        variance = model_variance(scan, transform)
+        return Mixture(Gaussian(self.covariance_type, reg_covar, floor, variance))
 
     def _climbs(self, blocks: BlockSet, scan: Scan, transform: Transform, model: Mixture) -> list[Climb]:
         state = check_random_state(self.random_state)
@@ -394,6 +402,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             out = what(replace(found, log_density=found.log_density + transform.log_jacobian))
             return out.reshape(values.shape[:-1] + out.shape[1:])
 
+        X = features_last(X)
         if not _is_chunked(X):
             X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=False)
         trailing = () if k is None else (("component", k),)
@@ -418,20 +427,25 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
     def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002 -- scikit-learn's
         """Mean log density of the rows."""
-        return float(np.asarray(self.score_samples(X).mean()))
+        total, n = self._log_likelihood(X)
+        return total / n
+
+    def _log_likelihood(self, X: Any) -> tuple[float, int]:
+        """Sum of the rows' log densities, and how many rows there are."""
+        density = self.score_samples(X)
+        return float(np.asarray(density.mean())) * density.size, int(density.size)
 
     def _n_parameters(self) -> int:
         return Mixture(Gaussian(self.covariance_type)).n_parameters(self._params)
 
     def bic(self, X: Any) -> float:
         """Bayesian information criterion on `X`; less is better."""
-        n = float(np.prod(X.shape[:-1]))
-        return float(-2.0 * self.score(X) * n + self._n_parameters() * np.log(n))
+        total, n = self._log_likelihood(X)
+        return float(-2.0 * total + self._n_parameters() * np.log(n))
 
     def aic(self, X: Any) -> float:
         """Akaike's information criterion on `X`; less is better."""
-        n = float(np.prod(X.shape[:-1]))
-        return -2.0 * self.score(X) * n + 2.0 * self._n_parameters()
+        return -2.0 * self._log_likelihood(X)[0] + 2.0 * self._n_parameters()
 
     def sample(self, n_samples: int = 1) -> tuple[Float64, Ints]:
         """Draw rows from the mixture.
@@ -458,9 +472,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
 
 def _is_chunked(X: Any) -> bool:
     """Whether `X` keeps its own dimensions: Dask, xarray, Zarr."""
-    import xarray as xr
-
-    return isinstance(X, (xr.DataArray, xr.Dataset, zarr.Array)) or uses_dask(X)
+    return isinstance(X, (xr.DataArray, zarr.Array)) or uses_dask(X)
 
 
 def _client_in_scope() -> Any:
@@ -491,6 +503,8 @@ def _warn(event: Event) -> None:
 
 def _inverse(matrices: Float64, kind: str) -> Float64:
     if kind in ("diag", "spherical"):
+        if not (matrices > 0).all():
+            raise FitError("'precisions_init' should be positive.")
         return 1.0 / matrices
     try:
         np.linalg.cholesky(matrices)
@@ -551,9 +565,13 @@ def _to_model_units(params: MixtureParams, kind: str, transform: Transform) -> M
 def _transform_for_asking(params: MixtureParams, kind: str) -> Transform:
     """Identity, but for magnitudes whose squares a float64 cannot hold."""
     means, factors = params.theta.means, params.theta.precisions_cholesky
+    d = means.shape[1]
     slopes = np.abs(factors if kind in ("diag", "spherical") else np.diagonal(factors, axis1=-2, axis2=-1))
-    size, spread = float(np.abs(means).max()), 1.0 / float(slopes.min())
-    if size < 1e100 and 1e-100 < spread < 1e100:
+    slopes = slopes.reshape(-1, 1 if kind == "spherical" else d)
+    size, spread = np.abs(means).max(axis=0), np.broadcast_to(1.0 / slopes.min(axis=0), d)
+    if (size < 1e100).all() and (spread > 1e-100).all() and (spread < 1e100).all():
         return Transform.identity("keep")
-    power = float(np.ldexp(1.0, int(np.frexp(max(size, spread))[1]) - 1))
-    return Transform(missing="keep", scale=np.full(means.shape[1], power))
+    largest = np.maximum(size, spread)
+    if kind == "spherical":
+        largest = np.full(d, largest.max())
+    return Transform(missing="keep", scale=np.ldexp(1.0, np.frexp(largest)[1] - 1))

@@ -83,6 +83,13 @@ def uses_dask(x: Any) -> bool:
     return is_dask(x)
 
 
+def features_last(x: Any) -> Any:
+    """A dataset as one array, its variables along the last dimension; anything else as it is."""
+    if isinstance(x, xr.Dataset):
+        return x.to_dataarray("feature").transpose(..., "feature")
+    return x
+
+
 def as_input(x: Any, weights: Any = None) -> Input:
     """Make blocks of what a caller has.
 
@@ -98,8 +105,7 @@ def as_input(x: Any, weights: Any = None) -> Input:
     DataError
         It is not an array of numbers with a feature dimension, or the weights do not fit it.
     """
-    if isinstance(x, xr.Dataset):
-        x = x.to_dataarray("feature").transpose(..., "feature")
+    x = features_last(x)
     return _from_dask(x, weights) if uses_dask(x) else from_array(x, weights)
 
 
@@ -115,8 +121,12 @@ def _from_dask(x: Any, weights: Any) -> DaskInput:
     if array.dtype.kind not in "fiub":
         raise DataError(f"The array holds {array.dtype}, not numbers.", "Convert it to numbers.")
     array = chunked(array)
+    if isinstance(weights, xr.DataArray):
+        if isinstance(x, xr.DataArray) and set(weights.dims) == set(x.dims[:-1]):
+            weights = weights.transpose(*x.dims[:-1])
+        weights = weights.data
     if weights is not None:
-        weights = lazy_weights(weights.data if isinstance(weights, xr.DataArray) else weights, array)
+        weights = lazy_weights(weights, array)
     dims = dims or (("row",) if array.ndim == 2 else tuple(f"dim_{i}" for i in range(array.ndim - 1)))
     names = tuple(f"x{j}" for j in range(array.shape[-1]))
     return DaskInput(array, weights, names, Grid.of(dims, array.chunks[:-1]))

@@ -18,9 +18,10 @@ from typing import Any, Protocol, Self
 import dask
 import dask.array as da
 import numpy as np
+from dask.sizeof import sizeof
 from dask.utils import parse_bytes
 from distributed import Client, Future, LocalCluster, Security, get_client
-from distributed.client import FutureCancelledError
+from distributed.client import FutureCancelledError, futures_of
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from distributed.system import MEMORY_LIMIT
@@ -48,6 +49,12 @@ MERGE_FAN_IN = 16
 COMPARED_PACKAGES = ("distem", "numpy", "numba")
 
 _serial_numbers = itertools.count()
+
+
+@sizeof.register(Rows)  # type: ignore[untyped-decorator]
+def _size_of_rows(rows: Rows) -> int:
+    """What Dask weighs when it places a task: unknown, rows would pass for small and be copied about."""
+    return rows.nbytes
 
 
 class Transformer(Protocol):
@@ -100,6 +107,12 @@ class DaskBlocks:
     def _submit(self, span: Span, run: Pass[S], key: str) -> Future:
         if self.resident is not None:
             return self.client.submit(_run_resident, self.resident[span], span, run, key=key, pure=False)
+        lazy = [block for block in self.blocks[slice(*span)] if isinstance(block, LazyBlock)]
+        if futures_of([block.parts for block in lazy] + [block.weights for block in lazy]):
+            # a task cannot compute what is already held on the cluster: the scheduler has to bring it
+            return self.client.submit(
+                _run_resident, _computed(self.client, lazy, f"{key}-load"), span, run, key=key, pure=False
+            )
         return self.client.submit(_run_streamed, self.blocks[slice(*span)], span, run, key=key, pure=False)
 
     def _merge_level(self, whole: Span, futures: dict[Span, Future], key: str) -> dict[Span, Future]:
@@ -171,20 +184,27 @@ class DaskExecutor:
         futures = None
         if resident:
             number = next(_serial_numbers)
+            # as many for each, as the plan says; left to itself the quicker worker takes more
+            homes = itertools.cycle(sorted(self.client.scheduler_info(n_workers=-1)["workers"]) or [None])
             with _cluster_failures():
                 futures = {
-                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}") for span in spans
+                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}", home)
+                    for span, home in zip(spans, homes, strict=False)
                 }
         yield DaskBlocks(self.client, blocks, spans, futures)
 
-    def _load(self, blocks: Sequence[Block], key: str) -> Future:
+    def _load(self, blocks: Sequence[Block], key: str, home: str | None) -> Future:
         lazy = [block for block in blocks if isinstance(block, LazyBlock)]
         if not lazy:
-            return self.client.submit(_load_partition, blocks, key=key, pure=False)
-        # the cluster computes the Dask graph itself: what it already holds stays where it is
-        arrays = [self.client.compute([*block.parts, *(block.weights or ())]) for block in lazy]
-        parts = [len(block.parts) for block in lazy]
-        return self.client.submit(_load_computed, arrays, parts, lazy[0].transform, key=key, pure=False)
+            return self.client.submit(
+                _load_partition,
+                blocks,
+                key=key,
+                pure=False,
+                workers=home,
+                allow_other_workers=home is not None,
+            )
+        return _computed(self.client, lazy, key)
 
     def refuse_version_skew(self) -> None:
         """Raise if a worker runs another version of what decides the bits.
@@ -282,7 +302,9 @@ def local(
         Where the dashboard listens; None for none.
     """
     workers = workers or len(os.sched_getaffinity(0))
-    with dask.config.set({"distributed.worker.daemon": True}):
+    # a task that is stolen takes a copy of its rows along, and tasks are alike: none need be
+    settings = {"distributed.worker.daemon": True, "distributed.scheduler.work-stealing": False}
+    with dask.config.set(settings):
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=threads,
@@ -414,6 +436,13 @@ def _stack(arrays: Sequence[Any], parts: int, transform: Transformer) -> Rows:
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _computed(client: Client, blocks: Sequence[LazyBlock], key: str) -> Future:
+    """Rows of blocks whose graphs the cluster computes: what it already holds stays where it is."""
+    arrays = [client.compute([*block.parts, *(block.weights or ())]) for block in blocks]
+    parts = [len(block.parts) for block in blocks]
+    return client.submit(_load_computed, arrays, parts, blocks[0].transform, key=key, pure=False)
 
 
 def _load_computed(

@@ -96,9 +96,12 @@ class Gaussian:
         """Moments about the means of `theta`; `resp` (n, k) carries the row weights."""
         return Moments(*self._kernel("moments")(rows.values, resp, theta.means))
 
-    def maximise(self, moments: Moments, theta: GaussianTheta) -> GaussianTheta:
-        """The maximum-likelihood means and covariances, regularised and floored."""
-        mass = moments.mass + 10 * EPS
+    def maximise(self, moments: Moments, theta: GaussianTheta, least_mass: float) -> GaussianTheta:
+        """The maximum-likelihood means and covariances, regularised and floored.
+
+        `least_mass` is added to each component's, so that none divides by zero.
+        """
+        mass = moments.mass + least_mass
         shift = moments.first / mass[:, None]
         covariances = self.shape.estimate(mass, shift, moments.second)
         least = self._least(theta.means.shape[1])

@@ -65,8 +65,10 @@ class Mixture:
 
     def m_step(self, stats: MixtureStats, params: MixtureParams) -> MixtureParams:
         """Weights in proportion to mass; the component's own maximum."""
-        mass = stats.moments.mass + 10 * EPS
-        return MixtureParams(mass / mass.sum(), self.component.maximise(stats.moments, params.theta))
+        # a little mass for each, as scikit-learn does; in units of the mean row weight
+        least = 10 * EPS * stats.total / max(stats.n, 1)
+        mass = stats.moments.mass + least
+        return MixtureParams(mass / mass.sum(), self.component.maximise(stats.moments, params.theta, least))
 
     def assign(self, rows: Rows, params: MixtureParams, *, probability: bool = True) -> Assignment:
         """Labels, uncertainties and log densities; all responsibilities only if asked for."""
