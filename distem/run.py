@@ -23,6 +23,7 @@ from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder, write_atomically
 from distem.data.results import writing
 from distem.data.source import Source
+from distem.data.transform import Transform
 from distem.errors import (
     AlreadyRunning,
     ConfigError,
@@ -34,7 +35,7 @@ from distem.errors import (
 from distem.events import Event, Note, Observer, Warned
 from distem.execution.base import Executor
 from distem.monitor.log import JsonLog
-from distem.plan import Plan, make_plan
+from distem.plan import Plan, Work, make_plan
 from distem.signals import Interrupts
 from distem.stages import Fitted, Session
 
@@ -122,11 +123,16 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
     ]
     return make_plan(
         source,
-        source.blocks(),
+        source.blocks(Transform(dtype=config.fit.precision)),
         executor.capacity if executor else config.cluster.capacity(config.locate),
-        components=components,
-        full="full" in config.model.covariance_types,
-        variables=config.output.variables,
+        Work(
+            components=components,
+            full=bool({"full", "tied"} & set(config.model.covariance_types)),
+            variables=config.output.variables,
+            sample_rows=config.fit.sample_rows,
+            drops=config.data.missing != "error",
+            weighted=config.data.weights is not None,
+        ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
         resident=config.cluster.resident,
