@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from blocks import ArrayBlock, BlockNumbers, bits, blocks_of, fit_blocks
 from executors import NAMES, dask_client, executor
+from families import FAMILIES
 from strategies import COVARIANCES, random_params
 
 import distem
@@ -65,6 +66,14 @@ def test_every_block_is_handed_out_once_in_order(place, resident):
         assert seen.tolist() == [[i, n] for i, n in enumerate(SIZES)]
         assert [a for a, _ in spans[1:]] == [b for _, b in spans[:-1]]
         assert (spans[0][0], spans[-1][1]) == (0, len(SIZES))
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
+def test_reference_kernels_have_the_same_bits_everywhere_too(place, family):
+    _, params, blocks = problem(family.name.removeprefix("gaussian-"), weighted=True)
+    model = family.model("reference", reg_covar=1e-6)
+    expected = outcome(model, params, blocks, SerialExecutor())
+    assert outcome(model, params, blocks, place, partitions=6) == expected
 
 
 def test_accelerated_fits_have_the_same_bits(place):

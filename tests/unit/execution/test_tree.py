@@ -1,0 +1,162 @@
+"""The fixed tree and its partitions."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from blocks import ArrayBlock, BlockNumbers, Joined, blocks_of
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import examples
+
+from distem.execution.base import (
+    fold,
+    load,
+    merge,
+    middle,
+    partition,
+    pass_name,
+    reduce_blocks,
+    reduce_rows,
+)
+from distem.execution.dask import PARTITIONS_PER_THREAD, DaskBlocks, local_capacity
+from distem.execution.serial import SerialExecutor
+from distem.execution.threads import ThreadsExecutor
+from distem.types import Rows
+
+sizes = st.lists(st.integers(0, 1000), min_size=1, max_size=60)
+
+
+def nodes(span):
+    """All nodes of the tree below a span."""
+    yield span
+    if span[1] - span[0] > 1:
+        cut = middle(span)
+        yield from nodes((span[0], cut))
+        yield from nodes((cut, span[1]))
+
+
+@examples(100)
+@given(sizes, st.integers(1, 80))
+def test_a_partition_is_a_run_of_subtrees_that_covers_all_blocks(sizes, count):
+    spans = partition(sizes, count)
+    assert len(spans) == min(count, len(sizes))
+    assert (spans[0][0], spans[-1][1]) == (0, len(sizes))
+    assert all(one[1] == two[0] for one, two in pairwise(spans))
+    assert set(spans) <= set(nodes((0, len(sizes))))
+
+
+@examples(100)
+@given(sizes, st.integers(1, 80), st.integers(0, 2**32 - 1))
+def test_merging_partitions_has_the_bits_of_the_whole_fold(sizes, count, seed):
+    # numbers whose sum depends on the order of adding in nearly every digit
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=len(sizes)) * 10.0 ** rng.integers(-12, 12, len(sizes))
+    whole = fold((0, len(sizes)), values.__getitem__)
+    parts = {span: fold(span, values.__getitem__) for span in partition(sizes, count)}
+    shuffled = dict(sorted(parts.items(), key=lambda _: rng.random()))
+    assert merge((0, len(sizes)), shuffled).tobytes() == whole.tobytes()
+
+
+def test_partitions_are_about_equal():
+    spans = partition([10] * 64, 8)
+    assert [b - a for a, b in spans] == [8] * 8
+    heavy = partition([1000, *[1] * 63], 4)
+    assert heavy[0][1] <= 16  # the heaviest node is cut first
+
+
+def test_a_block_in_no_partition_is_found_out():
+    with pytest.raises(KeyError, match="block 1"):
+        merge((0, 2), {(0, 1): np.float64(1.0)})
+
+
+@dataclass(frozen=True)
+class Counting:
+    """A block that knows how many of its kind are held at once."""
+
+    index: int
+    held: list
+    n: int = 1
+    nbytes: int = 8
+
+    def load(self) -> Rows:
+        self.held.append(threading.current_thread().name)
+        return Rows(np.full((1, 1), float(self.index)))
+
+
+def test_streaming_reads_each_block_once_in_order_one_ahead():
+    seen: list = []
+    blocks = [Counting(i, seen) for i in range(9)]
+
+    def run(rows, block):
+        assert len(seen) <= block + 2  # this one and the next
+        return Joined(np.array([[block, rows.values[0, 0]]]))
+
+    found = reduce_blocks(blocks[3:], (3, 9), run).values
+    assert found.tolist() == [[i, i] for i in range(3, 9)]
+    assert len(seen) == 6
+    assert all(name.startswith("distem-read") for name in seen)
+
+
+def test_rows_in_memory_are_numbered_by_their_block():
+    blocks = blocks_of(np.zeros((6, 1)), (1, 2, 3))
+    assert reduce_rows(load(blocks[1:]), (1, 3), BlockNumbers()).values.tolist() == [[1, 2], [2, 3]]
+
+
+@dataclass(frozen=True, eq=False)
+class Failing(ArrayBlock):
+    def load(self) -> Rows:
+        raise ValueError(f"block {self.index} is broken")
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("place", [SerialExecutor, ThreadsExecutor])
+def test_an_error_in_a_block_comes_out_as_it_is(place, resident):
+    blocks = blocks_of(np.zeros((6, 1)), (1, 2, 3))
+    blocks[2] = Failing(2, blocks[2].rows)
+    with (
+        place() as executor,
+        pytest.raises(ValueError, match="block 2 is broken"),
+        executor.open(blocks, resident=resident, partitions=2) as opened,
+    ):
+        opened.map_reduce(BlockNumbers())
+
+
+def test_a_pass_has_a_name():
+    assert pass_name(BlockNumbers()) == "BlockNumbers"
+
+
+def test_capacities():
+    assert SerialExecutor().capacity.threads == 1
+    with ThreadsExecutor(3) as threads:
+        assert threads.capacity.threads == 3
+    found = local_capacity(2, 3, "1GiB")
+    assert (found.workers, found.threads, found.memory_per_worker) == (2, 6, 2**30)
+    assert PARTITIONS_PER_THREAD >= 1
+
+
+@examples(40)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_sums_of_many_partitions_are_merged_on_the_workers_with_the_same_bits(blocks, count):
+    """The merge levels of a Dask pass, with values in the place of futures."""
+    rng = np.random.default_rng(blocks)
+    values = rng.normal(size=blocks) * 10.0 ** rng.integers(-12, 12, blocks)
+    whole = fold((0, blocks), values.__getitem__)
+
+    class Client:
+        def submit(self, function, *args, key, pure):
+            return function(*args)
+
+    spans = partition([1] * blocks, count)
+    opened = DaskBlocks(Client(), [None] * blocks, spans, None)
+    sums = {span: fold(span, values.__getitem__) for span in spans}
+    rounds = 0
+    while len(sums) > 16:
+        sums = opened._merge_level((0, blocks), sums, "merge")
+        rounds += 1
+        assert rounds < 10
+    assert merge((0, blocks), sums).tobytes() == whole.tobytes()
