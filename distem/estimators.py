@@ -14,7 +14,7 @@ import psutil
 import xarray as xr
 import zarr
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.base import BaseEstimator, DensityMixin, clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -179,6 +179,12 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.acceleration = acceleration
         self.client = client
 
+    def __sklearn_clone__(self) -> Self:
+        """Copy the arguments, but share the client: a connection cannot be copied."""
+        arguments = self.get_params(deep=False)
+        copied = {name: clone(value, safe=False) for name, value in arguments.items() if name != "client"}
+        return type(self)(**copied, client=self.client)
+
     # fitting
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002 -- scikit-learn's
@@ -234,9 +240,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         return data
 
     def _executor(self, data: Input) -> AbstractContextManager[Executor]:
-        client = self.client
-        if (client is None and data.n > SMALL_ROWS) or uses_dask(getattr(data, "x", None)):
-            client = client or _client_in_scope()
+        client = self.client or _client_in_scope()
         if client is not None:
             from distem.execution.dask import DaskExecutor
 

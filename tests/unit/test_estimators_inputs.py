@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 import zarr
 from distributed import Client, LocalCluster
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from strategies import COVARIANCES
 
@@ -396,3 +397,16 @@ def test_acceleration_gives_one_entry_a_pass_and_no_worse_likelihood(covariance,
     assert quick.converged_
     assert quick.score(x) >= plain.score(x) - 1e-8
     assert quick.n_iter_ < plain.n_iter_
+
+
+def test_a_clone_shares_the_client_and_nothing_else():
+    class Connection:
+        def __deepcopy__(self, memo):
+            raise TypeError("a connection cannot be copied")
+
+    connection = Connection()
+    means = np.zeros((K, 2))
+    copy = clone(distem.GaussianMixture(K, means_init=means, client=connection))
+    assert copy.client is connection
+    assert copy.means_init is not means
+    assert copy.n_components == K
