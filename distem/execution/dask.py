@@ -6,6 +6,7 @@ the task does. Parameters travel as task arguments: a lost worker loses nothing 
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 import os
@@ -214,16 +215,14 @@ class DaskExecutor:
         ClusterError
             With the list of packages, versions and workers.
         """
-        found = self.client.get_versions(packages=list(COMPARED_PACKAGES))
-        here = found["client"]
-        differences = []
-        for address, there in found["workers"].items():
-            ours, theirs = _versions(here), _versions(there)
-            differences += [
-                f"{package} is {theirs.get(package) or 'missing'} on {address} and {version} here"
-                for package, version in ours.items()
-                if theirs.get(package) != version
-            ]
+        ask = _asking_versions(COMPARED_PACKAGES)
+        ours = ask()
+        differences = [
+            f"{package} is {theirs.get(package) or 'missing'} on {address} and {version} here"
+            for address, theirs in self.client.run(ask).items()
+            for package, version in ours.items()
+            if theirs.get(package) != version
+        ]
         if differences:
             raise ClusterError(
                 f"The workers run other versions than this process: {'; '.join(differences[:8])}.",
@@ -243,10 +242,26 @@ class DaskExecutor:
         self.close()
 
 
-def _versions(info: Mapping[str, Any]) -> dict[str, str]:
-    packages = {name: info["packages"].get(name) for name in COMPARED_PACKAGES}
-    python = ".".join(str(info["host"]["python"]).split(".")[:2])
-    return {"python": python, **packages}
+def _asking_versions(packages: Sequence[str]) -> Callable[[], dict[str, str | None]]:
+    """A function that tells the versions of what is imported where it runs.
+
+    Dask's own reads the metadata of what is installed, which another copy of a package on the path
+    does not change. Local, so that it travels whole: a worker may not have this module.
+    """
+
+    def versions() -> dict[str, str | None]:
+        import importlib
+        import sys
+
+        found: dict[str, str | None] = {"python": ".".join(map(str, sys.version_info[:2]))}
+        for package in packages:
+            try:
+                found[package] = str(importlib.import_module(package).__version__)
+            except ImportError:
+                found[package] = None
+        return found
+
+    return versions
 
 
 @contextmanager
@@ -310,9 +325,9 @@ def local(
             threads_per_worker=threads,
             memory_limit=_memory_limit(memory, threads),
             host="127.0.0.1",
-            dashboard_address=_dashboard(dashboard_address),
-            # even without a dashboard a scheduler serves its state: not on 8787 for all to see
-            scheduler_kwargs={"dashboard_address": dashboard_address or "127.0.0.1:0"},
+            # even without a dashboard a scheduler serves its state: not on 8787, which may be taken
+            dashboard_address=dashboard_address or "127.0.0.1:0",
+            scheduler_kwargs={"dashboard": _has_bokeh() and dashboard_address is not None},
             silence_logs=40,
             preload=[__name__],
         )
@@ -328,13 +343,9 @@ def dask_setup(_: Any) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _dashboard(address: str | None) -> str | None:
+def _has_bokeh() -> bool:
     """Bokeh is an extra: without it the cluster runs without a dashboard."""
-    try:
-        import bokeh  # noqa: F401
-    except ImportError:
-        return None
-    return address
+    return importlib.util.find_spec("bokeh") is not None
 
 
 def connect(
