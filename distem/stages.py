@@ -9,17 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
-import numpy as np
-
-from distem._random import generator
 from distem.assignment import AssignRows
-from distem.config import Config, GivenParameters
+from distem.config import Config
 from distem.data import results
 from distem.data.assignment import Receipt, create_assignment
 from distem.data.checkpoint import CheckpointStore
@@ -28,21 +24,19 @@ from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import Scan, ScanPass, digest
 from distem.data.source import Source
 from distem.data.transform import Transform
-from distem.em.acceleration import accelerator
 from distem.em.checkpoint import dump, restore
 from distem.em.loop import Climb, Fit, climb
-from distem.em.repair import Repair
 from distem.em.selection import Score, best_by, score
-from distem.em.stopping import FirstOf, GainLeft, MaxPasses
-from distem.errors import DataError
+from distem.errors import DataError, Interrupted
 from distem.events import ComponentCollapsed, Event, Observer, PassDone, PhaseStarted, Resumed, Warned
 from distem.execution.base import BlockSet, Executor, one_blas_thread
 from distem.fitted import FittedModel
 from distem.models import seeding
 from distem.models.mixture import Mixture, MixtureParams
 from distem.plan import Plan
+from distem.starting import Candidates, at_the_foot, candidates, starting_parameters
 from distem.tables import model_dataset, sample_dataset, selection_dataset, trace_dataset
-from distem.types import Float64, Pass, S
+from distem.types import Pass, S
 
 CHECKPOINT_SECONDS = 1.0
 """Passes shorter than this share a checkpoint."""
@@ -231,17 +225,25 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     else:
         drawn = kept[0]
         sample = seeding.Sample(config.fit.sample_rows, drawn["keys"], drawn["values"], drawn["weights"])
-    models = _candidates(config, model_variance(scanned.scan, scanned.transform))
+    models = candidates(config, model_variance(scanned.scan, scanned.transform))
     if kept is None:
         with one_blas_thread():
-            starts = _starts(session, scanned, models, sample)
+            starts = starting_parameters(
+                config,
+                models,
+                session.source.features,
+                scanned.scan,
+                scanned.transform,
+                scanned.blocks,
+                sample,
+            )
         _keep_seed(session, scanned, models, starts, sample)
     else:
         starts = {
             name: model.from_arrays({p: kept[0][f"start/{name}/{p}"] for p in kept[1]["parameters"]})
             for name, (model, _, _) in models.items()
         }
-    climbs = [_climb(config, name, models[name][0], start, sample) for name, start in starts.items()]
+    climbs = [at_the_foot(config, name, models[name][0], start, sample) for name, start in starts.items()]
     state = session.checkpoints.latest("pass")
     if kept is not None and state is not None:
         restore(climbs, *state)
@@ -249,89 +251,6 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         session.warnings += [w for w in state[1]["warnings"] if w not in session.warnings]
         session.observe(Resumed(max(len(c.trace) for c in climbs)))
     return Seeded(climbs, {name: model for name, (model, _, _) in models.items()}, starts, sample)
-
-
-Candidates = dict[str, tuple[Mixture, int, int]]
-"""By name: the model, its number of components, its restart."""
-
-
-def _candidates(config: Config, variance: Float64) -> Candidates:
-    found: Candidates = {}
-    for covariance, k in product(config.model.covariance_types, config.model.n_components):
-        model = config.model.build(covariance, variance, config.fit.kernels)
-        for restart in range(config.fit.restarts):
-            found[f"{k}-{covariance}-{restart + 1}"] = (model, k, restart)
-    return found
-
-
-def _climb(config: Config, name: str, model: Mixture, start: MixtureParams, sample: seeding.Sample) -> Climb:
-    moves = 3 * start.k if config.model.on_collapse == "reseed" else 0
-    return Climb(
-        name=name,
-        model=model,
-        params=start,
-        stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
-        repair=Repair(sample.values, config.seed, moves),
-        accelerator=accelerator(config.fit.acceleration),
-    )
-
-
-def _starts(
-    session: Session, scanned: Scanned, models: Candidates, sample: seeding.Sample
-) -> dict[str, MixtureParams]:
-    """Starting parameters of every candidate; each depends on its own name alone."""
-    init = session.config.fit.init
-    if isinstance(init, GivenParameters):
-        return {name: _given(init, model, scanned) for name, (model, _, _) in models.items()}
-    if init not in seeding.NAMES:
-        earlier = FittedModel.load(session.config.locate(init))
-        return {name: _earlier(earlier, session, model, k, scanned) for name, (model, k, _) in models.items()}
-    keys = {name: (k, restart) for name, (_, k, restart) in models.items()}
-    centres: Mapping[str, Float64] = {}
-    if init == "kmeans||":
-        shared = {key: key[0] for key in keys.values()}
-        found = seeding.kmeans_parallel(scanned.blocks, shared, sample, session.config.seed)
-        centres = {name: found[key] for name, key in keys.items()}
-    starts = {}
-    for name, (model, k, restart) in models.items():
-        rng = generator(session.config.seed, f"start {init}", k, restart)
-        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name))
-    return starts
-
-
-def _given(init: GivenParameters, model: Mixture, scanned: Scanned) -> MixtureParams:
-    means = np.array(init.means)
-    k, d = means.shape
-    if d != scanned.scan.d:
-        raise DataError(
-            f"fit.init gives means of {d} features; the data has {scanned.scan.d}.", "Give one for each."
-        )
-    shape = model.component.shape
-    if init.covariances is None:
-        covariances = np.broadcast_to(np.diag(scanned.scan.variance), (k, d, d))
-    else:
-        covariances = shape.matrices(np.array(init.covariances, dtype=float), k, d)
-    return _from_data_units(np.array(init.weights), means, covariances, model, scanned.transform)
-
-
-def _from_data_units(
-    weights: Float64, means: Float64, covariances: Float64, model: Mixture, transform: Transform
-) -> MixtureParams:
-    matrices = transform.forward_covariances(covariances)
-    theta = model.component.from_matrices(transform.forward_means(means), matrices, weights)
-    return MixtureParams(weights / weights.sum(), theta)
-
-
-def _earlier(
-    earlier: FittedModel, session: Session, model: Mixture, k: int, scanned: Scanned
-) -> MixtureParams:
-    if earlier.features != session.source.features or earlier.k != k:
-        raise DataError(
-            f"The run in fit.init has {earlier.k} components over {', '.join(earlier.features)}; "
-            f"this one asks for {k} over {', '.join(session.source.features)}.",
-            "Start from a run over the same features with as many components.",
-        )
-    return _from_data_units(earlier.weights, earlier.means, earlier.covariances, model, scanned.transform)
 
 
 def _keep_seed(
@@ -369,10 +288,11 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
 
     try:
         climb(climbs, scanned.blocks, observe=session.observe, after_pass=keep, offset=offset)
-    finally:
-        # whatever ends the loop, the last whole pass is kept
-        if any(c.trace for c in climbs):
+    except Interrupted:
+        if any(c.trace for c in climbs):  # passes since the last checkpoint are kept
             keep(force=True)
+        raise
+    keep(force=True)
     with one_blas_thread():
         return _choose(session, scanned, seeded)
 

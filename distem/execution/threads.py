@@ -36,7 +36,6 @@ class ThreadBlocks:
 
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
-
         left = threading.Event()
 
         def unless_left(rows: Rows, block: int) -> S:

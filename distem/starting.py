@@ -1,0 +1,145 @@
+"""Where the candidates of a run start: by name, by given parameters, or from an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
+
+from distem._random import generator
+from distem.config import Config, GivenParameters
+from distem.data.scan import Scan
+from distem.data.transform import Transform
+from distem.em.acceleration import accelerator
+from distem.em.loop import Climb
+from distem.em.repair import Repair
+from distem.em.stopping import FirstOf, GainLeft, MaxPasses
+from distem.errors import DataError
+from distem.execution.base import BlockSet
+from distem.fitted import FittedModel
+from distem.models import seeding
+from distem.models.mixture import Mixture, MixtureParams
+from distem.types import Float64
+
+Candidates = dict[str, tuple[Mixture, int, int]]
+"""By name: the model, its number of components, its restart."""
+
+
+def candidates(config: Config, variance: Float64) -> Candidates:
+    """All that a config asks for: covariances times numbers of components times restarts.
+
+    Parameters
+    ----------
+    variance : ndarray, shape (d,)
+        Of the data, in the model's units.
+    """
+    found: Candidates = {}
+    for covariance, k in product(config.model.covariance_types, config.model.n_components):
+        model = config.model.build(covariance, variance, config.fit.kernels)
+        for restart in range(config.fit.restarts):
+            found[f"{k}-{covariance}-{restart + 1}"] = (model, k, restart)
+    return found
+
+
+def at_the_foot(
+    config: Config, name: str, model: Mixture, start: MixtureParams, sample: seeding.Sample
+) -> Climb:
+    """A fit that has not taken a step yet."""
+    moves = 3 * start.k if config.model.on_collapse == "reseed" else 0
+    return Climb(
+        name=name,
+        model=model,
+        params=start,
+        stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
+        repair=Repair(sample.values, config.seed, moves),
+        accelerator=accelerator(config.fit.acceleration),
+    )
+
+
+def starting_parameters(
+    config: Config,
+    models: Candidates,
+    features: tuple[str, ...],
+    scan: Scan,
+    transform: Transform,
+    blocks: BlockSet,
+    sample: seeding.Sample,
+) -> dict[str, MixtureParams]:
+    """Where every candidate starts; each start depends on its own components and restart alone.
+
+    Parameters
+    ----------
+    features : tuple of str
+        Names of the data's features.
+    scan : Scan
+        Of the data.
+    transform : Transform
+        From the data's units to the model's.
+    blocks : BlockSet
+        The data, for starts that look at all of it.
+    sample : Sample
+        Rows of it, in the model's units.
+
+    Raises
+    ------
+    DataError
+        Given parameters, or those of an earlier run, do not fit the data.
+    """
+    init = config.fit.init
+    if isinstance(init, GivenParameters):
+        return {name: _given(init, model, scan, transform) for name, (model, _, _) in models.items()}
+    if init not in seeding.NAMES:
+        earlier = FittedModel.load(config.locate(init))
+        _refuse_other_features(earlier, features)
+        return {name: _earlier(earlier, model, k, transform) for name, (model, k, _) in models.items()}
+    keys = {name: (k, restart) for name, (_, k, restart) in models.items()}
+    centres: Mapping[str, Float64] = {}
+    if init == "kmeans||":
+        shared = {key: key[0] for key in keys.values()}
+        found = seeding.kmeans_parallel(blocks, shared, sample, config.seed)
+        centres = {name: found[key] for name, key in keys.items()}
+    starts = {}
+    for name, (model, k, restart) in models.items():
+        rng = generator(config.seed, f"start {init}", k, restart)
+        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name))
+    return starts
+
+
+def _given(init: GivenParameters, model: Mixture, scan: Scan, transform: Transform) -> MixtureParams:
+    means = np.array(init.means)
+    k, d = means.shape
+    if d != scan.d:
+        raise DataError(f"fit.init gives means of {d} features; the data has {scan.d}.", "Give one for each.")
+    shape = model.component.shape
+    if init.covariances is None:
+        covariances = np.broadcast_to(np.diag(scan.variance), (k, d, d))
+    else:
+        covariances = shape.matrices(np.array(init.covariances, dtype=float), k, d)
+    return _from_data_units(np.array(init.weights), means, covariances, model, transform)
+
+
+def _from_data_units(
+    weights: Float64, means: Float64, covariances: Float64, model: Mixture, transform: Transform
+) -> MixtureParams:
+    matrices = transform.forward_covariances(covariances)
+    theta = model.component.from_matrices(transform.forward_means(means), matrices, weights)
+    return MixtureParams(weights / weights.sum(), theta)
+
+
+def _refuse_other_features(earlier: FittedModel, features: tuple[str, ...]) -> None:
+    if earlier.features != features:
+        raise DataError(
+            f"The run in fit.init is over {', '.join(earlier.features)}; "
+            f"this one over {', '.join(features)}.",
+            "Start from a run over the same features.",
+        )
+
+
+def _earlier(earlier: FittedModel, model: Mixture, k: int, transform: Transform) -> MixtureParams:
+    if earlier.k != k:
+        raise DataError(
+            f"The run in fit.init has {earlier.k} components; this one asks for {k}.",
+            "Start from a run with as many components.",
+        )
+    return _from_data_units(earlier.weights, earlier.means, earlier.covariances, model, transform)
