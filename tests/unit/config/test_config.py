@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from distem.config.yaml import write
 from distem.config import (
     AddressConfig,
     Config,
@@ -30,6 +29,7 @@ from distem.config import (
     loads,
     schema,
 )
+from distem.config.yaml import write
 from distem.errors import ConfigError
 
 CANARY = "canary-7f3a"
@@ -852,7 +852,6 @@ def test_any_damage_is_refused_in_plain_words(tree: dict[str, Any], data: Any) -
         lines = str(error).splitlines()
         assert all(line.startswith(("my.yaml:", "and ")) for line in lines)
         assert "pydantic" not in str(error)  # noqa: PT017
-
 
     assert isinstance(loads(SHORT, overrides=["cluster.kind=threads"]).cluster, ThreadsConfig)
     assert isinstance(loads(SHORT), Config)
