@@ -121,10 +121,10 @@ def make_run(
         "model": model_dataset(model, start),
         "trace": trace_dataset(fits, chosen, seconds, transform.log_jacobian),
         "selection": selection_dataset(fits, scores, chosen, transform.log_jacobian),
-        "sample": sample_dataset(model, sample.values),
+        "sample": sample_dataset(
+            model, sample.values, sample.weights if sample_weights is None else sample_weights
+        ),
     }
-    if sample_weights is not None:
-        groups["sample"] = groups["sample"].assign(weights=("row", sample_weights))
     folder.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Zarr's opinion of text in arrays is not what is tested
