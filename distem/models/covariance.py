@@ -27,7 +27,7 @@ class Covariance(Protocol):
         """Covariances about the new means, which lie `shift` from where `second` was taken."""
 
     def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
-        """Add `reg_covar` to every variance and lift those that are still below `least`."""
+        """Add `reg_covar` to every variance and lift those that are still below `least`, (d,) or (k, d)."""
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
         """Precision Cholesky factors, and the covariances made non-singular where they were."""
@@ -91,7 +91,8 @@ def _factor(matrix: Float64) -> tuple[Float64, Float64]:
     except np.linalg.LinAlgError:
         singular = True
     if singular:
-        values, vectors = np.linalg.eigh(correlation)
+        # beyond one in size is rounding: the moments were taken about a mean that moved very far
+        values, vectors = np.linalg.eigh(np.clip(correlation, -1.0, 1.0))
         correlation = (vectors * np.maximum(values, 16 * d * SINGULAR)) @ vectors.T
         correlation = (correlation + correlation.T) / 2
         lower = np.linalg.cholesky(correlation)
@@ -273,7 +274,7 @@ class Spherical:
         return np.asarray(np.maximum(variances, 0.0))
 
     def regularise(self, covariances: Float64, reg_covar: float | Float64, least: Float64) -> Float64:
-        return np.asarray(np.maximum(covariances + np.mean(reg_covar), least.mean()))
+        return np.asarray(np.maximum(covariances + np.mean(reg_covar), least.mean(axis=-1)))
 
     def factor(self, covariances: Float64) -> tuple[Float64, Float64]:
         return 1.0 / np.sqrt(covariances), covariances

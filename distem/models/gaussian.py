@@ -104,7 +104,11 @@ class Gaussian:
         mass = moments.mass + least_mass
         shift = moments.first / mass[:, None]
         covariances = self.shape.estimate(mass, shift, moments.second)
-        least = self._least(theta.means.shape[1])
+        # a variance is known to the rounding of the squared way its mean has gone, and no better
+        rounding = 8.0 * EPS * shift**2
+        if self.covariance == "tied":
+            rounding = mass @ rounding / mass.sum()
+        least = np.maximum(self._least(theta.means.shape[1]), rounding)
         return self.theta(theta.means + shift, self.shape.regularise(covariances, self.reg_covar, least))
 
     def begin(self, rows: Rows, resp: Float64, means: Float64) -> GaussianTheta:

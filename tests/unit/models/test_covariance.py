@@ -153,3 +153,29 @@ def test_the_expected_log_density_is_the_sum_over_rows(kind):
     moments = gaussian.accumulate(rows, resp, found)
     direct = float((resp * gaussian.log_density(rows, found)).sum())
     assert gaussian.expected_log_density(moments, found) == pytest.approx(direct, rel=1e-11)
+
+
+@every
+def test_a_mean_that_went_very_far_leaves_no_spike(kind):
+    """Moments about a point 1e12 away say nothing of a spread of one: it is not taken for none."""
+    from distem.types import Rows
+
+    x = np.random.default_rng(0).normal(size=(50, D))
+    gaussian = Gaussian(kind, 0.0)
+    far = gaussian.theta(np.full((1, D), 1e12), Gaussian(kind).shape.drop(theta(kind).covariances, [1, 2]))
+    rows, resp = Rows(x), np.ones((50, 1))
+    first = gaussian.maximise(gaussian.accumulate(rows, resp, far), far, 0.0)
+    least = gaussian.shape.variances(first.covariances, 1, D).min()
+    assert least >= np.finfo(float).eps * 1e24
+    second = gaussian.maximise(gaussian.accumulate(rows, resp, first), first, 0.0)
+    third = gaussian.maximise(gaussian.accumulate(rows, resp, second), second, 0.0)
+    np.testing.assert_allclose(third.means[0], x.mean(axis=0), atol=1e-12)
+    expected = gaussian.shape.from_matrices(np.cov(x.T, ddof=0)[None], np.ones(1))
+    np.testing.assert_allclose(third.covariances, expected, atol=1e-9)
+
+
+def test_correlations_beyond_one_are_rounding():
+    noise = np.array([[1.0, 1e8, 0.0], [1e8, 1.0, 1e9], [0.0, 1e9, 1.0]])
+    factors, kept = SHAPES["full"].factor(noise[None])
+    assert np.isfinite(factors).all()
+    assert np.abs(kept).max() < 10

@@ -61,6 +61,7 @@ def test_partitions_change_no_row_of_a_sample(sizes, partitions):
     drawn = [tuple(row) for row in found.values]
     assert set(drawn) <= known
     assert len(set(drawn)) == 40  # without replacement
+    assert len(set(found.keys)) == 40  # each block draws its own numbers
 
 
 def test_a_sample_of_more_rows_than_there_are_is_all_of_them():
