@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -185,26 +186,18 @@ class DaskExecutor:
         futures = None
         if resident:
             number = next(_serial_numbers)
-            # as many for each, as the plan says; left to itself the quicker worker takes more
-            homes = itertools.cycle(sorted(self.client.scheduler_info(n_workers=-1)["workers"]) or [None])
+            # no worker is named as a partition's home: with all of them lost, and others in their place,
+            # a task with a home waits for ever
             with _cluster_failures():
                 futures = {
-                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}", home)
-                    for span, home in zip(spans, homes, strict=False)
+                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}") for span in spans
                 }
         yield DaskBlocks(self.client, blocks, spans, futures)
 
-    def _load(self, blocks: Sequence[Block], key: str, home: str | None) -> Future:
+    def _load(self, blocks: Sequence[Block], key: str) -> Future:
         lazy = [block for block in blocks if isinstance(block, LazyBlock)]
         if not lazy:
-            return self.client.submit(
-                _load_partition,
-                blocks,
-                key=key,
-                pure=False,
-                workers=home,
-                allow_other_workers=home is not None,
-            )
+            return self.client.submit(_load_partition, blocks, key=key, pure=False)
         return _computed(self.client, lazy, key)
 
     def refuse_version_skew(self) -> None:
@@ -268,7 +261,10 @@ def _asking_versions(packages: Sequence[str]) -> Callable[[], dict[str, str | No
 def _cluster_failures() -> Iterator[None]:
     """Turn the ways a cluster is lost into one ending the user can act on."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # rows in the caller's memory come in the graph, where they outlive a worker
+            warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+            yield
     except KilledWorker as error:
         raise Interrupted(
             f"Workers were killed three times over while running {error.task}, "
