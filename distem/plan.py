@@ -201,7 +201,7 @@ def _memory(
     *,
     resident: bool,
 ) -> int:
-    """Peak bytes of a worker process; each part was measured, and their sum lies 2 to 15% above the peak."""
+    """Peak bytes of a worker process: each part was measured, and their sum is what could come together."""
     decoded = max(b.nbytes for b in blocks)
     rows = max(b.n for b in blocks)
     stored = rows * source.raw_bytes
@@ -223,7 +223,8 @@ def _memory(
     threads = max(1, -(-capacity.threads // max(1, capacity.workers)))
     need = STARTUP_BYTES + threads * (reading + working + max(writing, waiting * statistics, sample))
     if resident:
-        share = -(-len(spans) // max(1, capacity.workers))
+        # a worker that is quicker while the rows are loaded comes to hold one partition more than its share
+        share = -(-len(spans) // max(1, capacity.workers)) + 1
         heaviest = sorted((sum(blocks[i].nbytes for i in range(*span)) for span in spans), reverse=True)
         need += sum(heaviest[:share])
     return need

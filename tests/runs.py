@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import psutil
 import xarray as xr
 import yaml
 import zarr
@@ -67,7 +70,7 @@ def checked_store(path: Path, values: NDArray[Any], chunk: int) -> Path:
 def small_blocks(rows: int = 90) -> Iterator[None]:
     """Cut little data into many blocks; for executors of this process."""
     grid._blocks.cache_clear()
-    with mock.patch.object(grid, "rows_per_chunk", lambda _: rows):
+    with mock.patch.object(grid, "rows_per_chunk", return_value=rows):
         yield
     grid._blocks.cache_clear()
 
@@ -143,6 +146,60 @@ def events(run: Path) -> list[dict[str, Any]]:
 def snapshot(folder: Path) -> dict[str, bytes]:
     """Every file under a folder, for a look before and after."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def large_store(path: Path, gibibytes: float, *, rows_per_chunk: int = 131_072, features: int = 8) -> int:
+    """A store of so much data that takes little room: many chunks are names of one file.
+
+    Returns
+    -------
+    int
+        Its rows.
+    """
+    chunks = round(gibibytes * 2**30 / (rows_per_chunk * features * 8))
+    rng = np.random.default_rng(0)
+    array = zarr.open_group(path, mode="w").create_array(
+        "x",
+        shape=(chunks * rows_per_chunk, features),
+        chunks=(rows_per_chunk, features),
+        dtype="float64",
+        dimension_names=("row", "feature"),
+    )
+    first = min(8, chunks)
+    for chunk in range(first):
+        centre = rng.integers(2, size=(rows_per_chunk, 1)) * 3.0
+        # few digits, so that they compress
+        values = np.round(centre + rng.standard_normal((rows_per_chunk, features)), 1)
+        array[chunk * rows_per_chunk : (chunk + 1) * rows_per_chunk] = values
+    for chunk in range(first, chunks):
+        os.link(path / "x" / "c" / str(chunk % first) / "0", _folder(path / "x" / "c" / str(chunk)) / "0")
+    return chunks * rows_per_chunk
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def peak_per_worker(process: subprocess.Popen[str]) -> list[int]:
+    """Wait for a run to end; return the most memory that each of its worker processes ever held, in bytes."""
+    peaks: dict[int, int] = {}
+    driver = psutil.Process(process.pid)
+    while process.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            for child in driver.children(recursive=True):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    peaks[child.pid] = max(peaks.get(child.pid, 0), _peak(child.pid))
+        time.sleep(0.05)
+    return sorted(peaks.values())
+
+
+def _peak(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in text.splitlines() if line.startswith("VmHWM")), 0)
 
 
 def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:

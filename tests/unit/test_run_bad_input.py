@@ -1,4 +1,4 @@
-"""Bad input ends with the exit code of its kind and one paragraph: fact, values, remedy. Nothing is written or lost."""
+"""Bad input: the exit code of its kind, one paragraph, and nothing written or lost. A test each."""
 
 import json
 import os
