@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Self
+from typing import NoReturn, Self
 
 from distem.errors import Interrupted
 
@@ -45,8 +45,10 @@ class Interrupts:
         if self._open:
             self._end()
 
-    def _end(self) -> None:
-        raise Interrupted(f"The run was ended by {self._received}.", "Run the same command to go on.")
+    def _end(self, cause: BaseException | None = None) -> NoReturn:
+        raise Interrupted(
+            f"The run was ended by {self._received}.", "Run the same command to go on."
+        ) from cause
 
     @contextmanager
     def here(self) -> Iterator[None]:
@@ -56,5 +58,10 @@ class Interrupts:
         self._open = True
         try:
             yield
+        except Exception as error:
+            # what is raised in the midst of compiled code may come out as something else
+            if self._received is None or isinstance(error, Interrupted):
+                raise
+            self._end(error)
         finally:
             self._open = False
