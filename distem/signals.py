@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, Self
+from typing import Self
 
 from distem.errors import Interrupted
 
@@ -43,25 +43,26 @@ class Interrupts:
             return
         self._received = signal.Signals(number).name
         if self._open:
-            self._end()
+            self._check()
 
-    def _end(self, cause: BaseException | None = None) -> NoReturn:
-        raise Interrupted(
-            f"The run was ended by {self._received}.", "Run the same command to go on."
-        ) from cause
+    def _check(self, cause: BaseException | None = None) -> None:
+        if self._received is not None:
+            raise Interrupted(
+                f"The run was ended by {self._received}.", "Run the same command to go on."
+            ) from cause
 
     @contextmanager
     def here(self) -> Iterator[None]:
         """A place where a signal ends the run at once; one that came before ends it on entry."""
-        if self._received is not None:
-            self._end()
+        self._check()
         self._open = True
         try:
             yield
         except Exception as error:
             # what is raised in the midst of compiled code may come out as something else
-            if self._received is None or isinstance(error, Interrupted):
+            if isinstance(error, Interrupted):
                 raise
-            self._end(error)
+            self._check(error)
+            raise
         finally:
             self._open = False

@@ -155,6 +155,7 @@ def test_a_second_run_of_the_same_config_waits_for_no_one(folder):
     )
     process = start("run", path)
     wait_for(run, at_pass(1), process)
+    process.send_signal(signal.SIGSTOP)  # it lives, and holds the folder, for as long as this takes
     second = command("run", path)
     assert second.returncode == 75
     assert f"already being written to by process {process.pid}" in second.stderr
@@ -164,6 +165,7 @@ def test_a_second_run_of_the_same_config_waits_for_no_one(folder):
     fourth = command("run", other, "--fresh")
     assert fourth.returncode == 75
     process.terminate()
+    process.send_signal(signal.SIGCONT)
     process.communicate(timeout=60)
     assert process.returncode == 75
     assert manifest(run)["status"] == "interrupted"
