@@ -101,7 +101,9 @@ def run(
         from distem.monitor.progress import Progress
         from distem.run import run as do
 
-        with Progress(quiet=quiet or as_json) as progress:
+        with Progress(
+            quiet=quiet or as_json, tolerance=loaded.fit.tolerance, max_passes=loaded.fit.max_passes
+        ) as progress:
             summary = do(loaded, fresh=fresh, observers=(progress,))
         if as_json:
             click.echo(json.dumps(summary.as_dict()))

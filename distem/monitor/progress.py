@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Self
@@ -32,9 +33,18 @@ class Progress:
     ----------
     quiet : bool
         Show warnings only.
+    tolerance : float, optional
+        Expected gain at which a fit stops, for the time left.
+    max_passes : int, optional
+        Passes after which it stops at the latest.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(
+        self, *, quiet: bool = False, tolerance: float | None = None, max_passes: int | None = None
+    ) -> None:
+        self._tolerance = tolerance
+        self._max_passes = max_passes
+        self._gains: dict[str, list[float]] = {}
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._phase = "start"
@@ -68,6 +78,11 @@ class Progress:
                 self._say(f"  {event.candidate}: {event.passes} passes. {event.reason}")
             case PassDone():
                 self._passes[event.candidate] = event
+                if event.gain_left is not None:
+                    self._gains[event.candidate] = [
+                        *self._gains.get(event.candidate, [])[-4:],
+                        event.gain_left,
+                    ]
                 self._pass_line(event)
         if self._live is not None:
             self._live.update(self._table())
@@ -82,12 +97,32 @@ class Progress:
         gain = "" if event.gain_left is None else f", {event.gain_left:.1e} still expected"
         self._say(
             f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row"
-            f"{gain}, {event.rows_per_s:,.0f} rows/s"
+            f"{gain}, {event.rows_per_s:,.0f} rows/s, {self.time_left(event)} left"
         )
+
+    def time_left(self, event: PassDone) -> str:
+        """How long a fit will take, if what it still gains goes on shrinking as it did."""
+        passes = None if self._max_passes is None else max(0, self._max_passes - event.pass_)
+        bound = "at most "
+        gains = self._gains.get(event.candidate, [])
+        if self._tolerance and len(gains) > 1 and 0.0 < gains[-1] < gains[0]:
+            a_pass = math.log(gains[0] / gains[-1]) / (len(gains) - 1)
+            needed = max(0, math.ceil(math.log(gains[-1] / self._tolerance) / a_pass))
+            if passes is None or needed < passes:
+                passes, bound = needed, "about "
+        return "?" if passes is None else bound + _duration(passes * event.seconds)
 
     def _table(self) -> Table:
         table = Table(title=f"distem: {self._phase}", title_justify="left", box=None)
-        for column in ("candidate", "pass", "log-likelihood/row", "gain left", "rows/s", "s/pass"):
+        for column in (
+            "candidate",
+            "pass",
+            "log-likelihood/row",
+            "gain left",
+            "rows/s",
+            "s/pass",
+            "time left",
+        ):
             table.add_column(column, justify="left" if column == "candidate" else "right")
         running = [e for name, e in self._passes.items() if name not in self._done]
         for event in running[:20]:
@@ -99,6 +134,7 @@ class Progress:
                 gain,
                 f"{event.rows_per_s:,.0f}",
                 f"{event.seconds:.3g}",
+                self.time_left(event),
             )
         return table
 
@@ -110,3 +146,10 @@ class Progress:
     def __exit__(self, *exc: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
