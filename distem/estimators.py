@@ -36,7 +36,7 @@ from distem.execution.threads import ThreadsExecutor
 from distem.inputs import Input, as_input, features_last, uses_dask
 from distem.models import seeding
 from distem.models.covariance import COVARIANCES
-from distem.models.gaussian import Gaussian, GaussianTheta
+from distem.models.gaussian import Gaussian, GaussianTheta, in_units, relative_floor
 from distem.models.mixture import Mixture, MixtureParams
 from distem.plan import RESIDENT_SHARE
 from distem.rowwise import map_rows, refuse_missing
@@ -46,8 +46,6 @@ SAMPLE_ROWS = 20_000
 """Rows drawn for the start."""
 SMALL_ROWS = 10_000
 """Below it threads cost more than they save."""
-LEAST_SPREAD, ROUNDING_FLOOR = 1e-24, 1e-30
-"""Least variance relative to the data's: where there is no reg_covar, and where there is."""
 
 
 class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -262,13 +260,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self._keep(model, max((c.fit for c in climbs), key=lambda fit: fit.log_likelihood), transform)
 
     def _model(self, scan: Scan, transform: Transform) -> Mixture:
-        scale = np.ones(scan.d) if transform.scale is None else transform.scale
-        with np.errstate(over="ignore", under="ignore"):
-            reg_covar = np.minimum(self.reg_covar / scale / scale, 1e200)
-        # the caller's own floor is reg_covar: beside it the relative one only guards against rounding
-        floor = ROUNDING_FLOOR if self.reg_covar > 0 else LEAST_SPREAD
+        reg_covar = in_units(self.reg_covar, transform.scale)
         variance = model_variance(scan, transform)
-        return Mixture(Gaussian(self.covariance_type, reg_covar, floor, variance))
+        return Mixture(Gaussian(self.covariance_type, reg_covar, relative_floor(self.reg_covar), variance))
 
     def _climbs(self, blocks: BlockSet, scan: Scan, transform: Transform, model: Mixture) -> list[Climb]:
         state = check_random_state(self.random_state)

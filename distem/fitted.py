@@ -109,7 +109,7 @@ class FittedModel:
             attrs={
                 "kind": KIND,
                 "covariance": component.covariance,
-                "reg_covar": component.reg_covar,
+                "reg_covar": np.asarray(component.reg_covar).tolist(),
                 "floor": component.floor,
                 "kernels": component.kernels,
                 "units": json.dumps(units),
@@ -139,7 +139,7 @@ class FittedModel:
         model = Mixture(
             Gaussian(
                 attrs["covariance"],
-                float(attrs["reg_covar"]),
+                _number_or_array(attrs["reg_covar"]),
                 float(attrs["floor"]),
                 kernels=attrs["kernels"],
             )
@@ -175,3 +175,7 @@ class FittedModel:
         raise ConfigError(
             f"{path} holds no fitted model.", "Give the folder of a complete run, or the result.zarr in it."
         )
+
+
+def _number_or_array(value: Any) -> float | Float64:
+    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)

@@ -225,7 +225,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     else:
         drawn = kept[0]
         sample = seeding.Sample(config.fit.sample_rows, drawn["keys"], drawn["values"], drawn["weights"])
-    models = candidates(config, model_variance(scanned.scan, scanned.transform))
+    models = candidates(config, model_variance(scanned.scan, scanned.transform), scanned.transform.scale)
     if kept is None:
         with one_blas_thread():
             starts = starting_parameters(

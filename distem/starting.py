@@ -26,17 +26,21 @@ Candidates = dict[str, tuple[Mixture, int, int]]
 """By name: the model, its number of components, its restart."""
 
 
-def candidates(config: Config, variance: Float64) -> Candidates:
+def candidates(config: Config, variance: Float64, scale: Float64 | None) -> Candidates:
     """All that a config asks for: covariances times numbers of components times restarts.
 
     Parameters
     ----------
     variance : ndarray, shape (d,)
         Of the data, in the model's units.
+    scale : ndarray, shape (d,), or None
+        The model's units.
     """
+    # scaled features have reg_covar in their own units; with `none` it is in the data's
+    units = scale if config.data.scale == "none" else None
     found: Candidates = {}
     for covariance, k in product(config.model.covariance_types, config.model.n_components):
-        model = config.model.build(covariance, variance, config.fit.kernels)
+        model = config.model.build(covariance, variance, config.fit.kernels, units)
         for restart in range(config.fit.restarts):
             found[f"{k}-{covariance}-{restart + 1}"] = (model, k, restart)
     return found

@@ -34,10 +34,10 @@ class GaussianMixtureConfig(ModelConfig):
         default=1e-6,
         description="Added to the diagonal of every covariance, in the scaled features' squared units.",
     )
-    floor: Annotated[float, Field(gt=0)] = Field(
-        default=1e-24,
+    floor: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
         description="The smallest variance a component may have, relative to the data's own: "
-        "one that reaches it has collapsed.",
+        "one that reaches it has collapsed. null: 1e-24, or 1e-30 beside a reg_covar above 0.",
     )
     on_collapse: Literal["reseed", "drop"] = Field(
         default="reseed", description="What becomes of a component that has lost its rows."
@@ -53,12 +53,27 @@ class GaussianMixtureConfig(ModelConfig):
         """The candidates' covariance types, one or more."""
         return self.covariance if isinstance(self.covariance, tuple) else (self.covariance,)
 
-    def build(self, covariance: CovarianceType, variance: Float64, kernels: str) -> Mixture:
-        """Make the mixture of one candidate; `variance` is the data's, in the model's units, (d,)."""
-        from distem.models.gaussian import Gaussian
+    def build(
+        self, covariance: CovarianceType, variance: Float64, kernels: str, units: Float64 | None = None
+    ) -> Mixture:
+        """Make the mixture of one candidate.
+
+        Parameters
+        ----------
+        covariance : str
+            Shape of its covariances.
+        variance : ndarray, shape (d,)
+            Of the data, in the model's units.
+        kernels : str
+            Which kernels do the work.
+        units : ndarray, shape (d,), or None
+            The model's units in those `reg_covar` is meant in, where they differ.
+        """
+        from distem.models.gaussian import Gaussian, in_units, relative_floor
         from distem.models.mixture import Mixture
 
-        return Mixture(Gaussian(covariance, self.reg_covar, self.floor, variance, kernels))
+        floor = relative_floor(self.reg_covar) if self.floor is None else self.floor
+        return Mixture(Gaussian(covariance, in_units(self.reg_covar, units), floor, variance, kernels))
 
 
 AnyModel = GaussianMixtureConfig

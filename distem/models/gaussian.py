@@ -16,6 +16,23 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 EPS = float(np.finfo(np.float64).eps)
 
 
+def in_units(reg_covar: float, scale: Float64 | None) -> float | Float64:
+    """A variance in the data's units as variances in units of `scale`, (d,), held at 1e200."""
+    if scale is None:
+        return reg_covar
+    with np.errstate(over="ignore", under="ignore"):
+        return np.minimum(reg_covar / scale / scale, 1e200)
+
+
+def relative_floor(reg_covar: float) -> float:
+    """Least variance of a component relative to the data's: where it is reached, a component collapsed.
+
+    With a `reg_covar` that is the caller's own floor; beside it the relative one only guards against
+    rounding, or one far outlier would raise it above.
+    """
+    return 1e-30 if reg_covar > 0 else 1e-24
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GaussianTheta:
     """Parameters of k Gaussians.
