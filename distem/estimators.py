@@ -21,6 +21,16 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from distem._random import generator
+from distem.attributes import (
+    covariances_times,
+    factors_times,
+    held,
+    inverse,
+    inverse_of_factors,
+    to_model_units,
+    transform_for_asking,
+    triangular,
+)
 from distem.data.prepare import check, model_variance, transform_for
 from distem.data.scan import Scan, ScanPass
 from distem.data.transform import Transform
@@ -309,7 +319,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ) -> MixtureParams:
         component = model.component
         if self._continues:
-            return _to_model_units(self._params, self.covariance_type, transform)
+            return to_model_units(self._params, self.covariance_type, transform)
         d, k = sample.values.shape[1], self.n_components
         weights, means, matrices = np.full(k, 1.0 / k), np.zeros((k, d)), np.zeros((k, d, d))
         if not self._given:
@@ -328,7 +338,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         if self.precisions_init is not None:
             shapes = {"full": (k, d, d), "tied": (d, d), "diag": (k, d), "spherical": (k,)}
             precisions = self._checked("precisions_init", shapes[self.covariance_type])
-            covariances = _inverse(precisions, self.covariance_type)
+            covariances = inverse(precisions, self.covariance_type)
             matrices = transform.forward_covariances(component.shape.matrices(covariances, k, d))
         return MixtureParams(weights, component.from_matrices(means, matrices, weights))
 
@@ -351,8 +361,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.covariances_, self.precisions_cholesky_ = theta.covariances, theta.precisions_cholesky
         if transform.scale is not None:
             kind, scale = self.covariance_type, transform.scale
-            self.covariances_ = _covariances_times(theta.covariances, kind, scale)
-            self.precisions_cholesky_ = _factors_times(theta.precisions_cholesky, kind, 1.0 / scale)
+            self.covariances_ = covariances_times(theta.covariances, kind, scale)
+            self.precisions_cholesky_ = factors_times(theta.precisions_cholesky, kind, 1.0 / scale)
         self.converged_ = best.reason.converged
         self.lower_bounds_ = [point.log_likelihood + offset for point in best.trace]
         self.n_iter_ = len(best.trace) if self.max_iter > 0 else 0
@@ -369,8 +379,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         factors = self.precisions_cholesky_
         with np.errstate(over="ignore"):
             if self.covariance_type in ("diag", "spherical"):
-                return _held(factors**2)
-            return _held(factors @ np.swapaxes(factors, -1, -2))
+                return held(factors**2)
+            return held(factors @ np.swapaxes(factors, -1, -2))
 
     @property
     def _params(self) -> MixtureParams:
@@ -380,8 +390,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         factors = np.asarray(self.precisions_cholesky_, np.float64)
         covariances = getattr(self, "covariances_", None)
         if covariances is None:
-            covariances = _inverse_of_factors(factors, self.covariance_type)
-        factors = _triangular(factors, self.covariance_type)
+            covariances = inverse_of_factors(factors, self.covariance_type)
+        factors = triangular(factors, self.covariance_type)
         return MixtureParams(weights, GaussianTheta(means, np.asarray(covariances, np.float64), factors))
 
     def _answer(
@@ -389,8 +399,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     ) -> Any:
         params = self._params
         model = Mixture(Gaussian(self.covariance_type))
-        transform = _transform_for_asking(params, self.covariance_type)
-        scaled = _to_model_units(params, self.covariance_type, transform)
+        transform = transform_for_asking(params, self.covariance_type)
+        scaled = to_model_units(params, self.covariance_type, transform)
         d = int(params.theta.means.shape[1])
 
         def answer(values: NDArray[Any], start: Sequence[int]) -> NDArray[Any]:
@@ -461,11 +471,11 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         state = check_random_state(self.random_state)
         rng = np.random.default_rng(state.randint(2**31 - 1))
         params = self._params
-        transform = _transform_for_asking(params, self.covariance_type)
-        scaled = _to_model_units(params, self.covariance_type, transform)
+        transform = transform_for_asking(params, self.covariance_type)
+        scaled = to_model_units(params, self.covariance_type, transform)
         drawn, labels = Mixture(Gaussian(self.covariance_type)).sample(scaled, n_samples, rng)
         with np.errstate(over="ignore"):
-            return _held(transform.backward_means(drawn)), labels
+            return held(transform.backward_means(drawn)), labels
 
 
 def _is_chunked(X: Any) -> bool:
@@ -497,79 +507,3 @@ def _warn(event: Event) -> None:
             ConvergenceWarning,
             stacklevel=6,
         )
-
-
-def _inverse(matrices: Float64, kind: str) -> Float64:
-    if kind in ("diag", "spherical"):
-        if not (matrices > 0).all():
-            raise FitError("'precisions_init' should be positive.")
-        return 1.0 / matrices
-    try:
-        np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError as error:
-        raise FitError("'precisions_init' should be symmetric, positive-definite.") from error
-    return np.asarray(np.linalg.inv(matrices))
-
-
-def _inverse_of_factors(factors: Float64, kind: str) -> Float64:
-    if kind in ("diag", "spherical"):
-        return factors**-2
-    inverse = np.linalg.inv(factors)
-    return np.asarray(np.swapaxes(inverse, -1, -2) @ inverse)
-
-
-def _triangular(factors: Float64, kind: str) -> Float64:
-    """The upper-triangular factor of the same precision: others may be set by hand."""
-    if kind in ("diag", "spherical") or np.allclose(factors, np.triu(factors), rtol=0, atol=0):
-        return factors
-    shape = COVARIANCES[kind]
-    return shape.factor(_inverse_of_factors(factors, kind))[0]
-
-
-def _held(values: Float64) -> Float64:
-    """What float64 cannot hold, at the largest number it can."""
-    largest = float(np.finfo(np.float64).max)
-    return np.clip(values, -largest, largest)
-
-
-def _covariances_times(covariances: Float64, kind: str, scale: Float64) -> Float64:
-    """Covariances in units `scale` times as small; for spherical ones all units are equal."""
-    with np.errstate(over="ignore", under="ignore"):
-        if kind in ("diag", "spherical"):
-            by = scale if kind == "diag" else scale[0]
-            return _held(covariances * by * by)
-        return _held(covariances * scale[:, None] * scale)
-
-
-def _factors_times(factors: Float64, kind: str, scale: Float64) -> Float64:
-    """Factors of the precisions in units `scale` times as large."""
-    by = {"diag": scale, "spherical": scale[0]}.get(kind, scale[:, None])
-    return np.asarray(factors * by)
-
-
-def _to_model_units(params: MixtureParams, kind: str, transform: Transform) -> MixtureParams:
-    if transform.is_identity:
-        return params
-    theta, means = params.theta, transform.forward_means(params.theta.means)
-    if transform.scale is None:
-        return MixtureParams(
-            params.weights, GaussianTheta(means, theta.covariances, theta.precisions_cholesky)
-        )
-    # by the factors: the covariances may lie beyond float64's range
-    factors = _factors_times(theta.precisions_cholesky, kind, transform.scale)
-    return MixtureParams(params.weights, GaussianTheta(means, _inverse_of_factors(factors, kind), factors))
-
-
-def _transform_for_asking(params: MixtureParams, kind: str) -> Transform:
-    """Identity, but for magnitudes whose squares a float64 cannot hold."""
-    means, factors = params.theta.means, params.theta.precisions_cholesky
-    d = means.shape[1]
-    slopes = np.abs(factors if kind in ("diag", "spherical") else np.diagonal(factors, axis1=-2, axis2=-1))
-    slopes = slopes.reshape(-1, 1 if kind == "spherical" else d)
-    size, spread = np.abs(means).max(axis=0), np.broadcast_to(1.0 / slopes.min(axis=0), d)
-    if (size < 1e100).all() and (spread > 1e-100).all() and (spread < 1e100).all():
-        return Transform.identity("keep")
-    largest = np.maximum(size, spread)
-    if kind == "spherical":
-        largest = np.full(d, largest.max())
-    return Transform(missing="keep", scale=np.ldexp(1.0, np.frexp(largest)[1] - 1))
