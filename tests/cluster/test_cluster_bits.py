@@ -51,7 +51,14 @@ def folder(tmp_path_factory):
     store(folder / "data.zarr", dataset(values, w=np.random.default_rng(2).random(len(values))), chunks=50)
     with small_blocks(100):
         run(config(folder, **OPTIONS, output__path="serial"))
-        yield folder
+    return folder
+
+
+@pytest.fixture
+def small():
+    """Around each test, not the module: workers that are processes cut the data as it is."""
+    with small_blocks(100):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +89,14 @@ def scaled(cluster, workers):
 @pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("partitions", [1, 3, 37])
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
-def test_any_workers_and_partitions(folder, cluster, tmp_path, workers, partitions, resident):
+def test_any_workers_and_partitions(folder, small, cluster, tmp_path, workers, partitions, resident):
     address = scaled(cluster, workers)
     wanted = {"kind": "address", "address": address, "partitions": partitions, "resident": resident}
     run(config(folder, **OPTIONS, cluster=wanted, output__path=str(tmp_path / "run")))
     assert_same_bits(tmp_path / "run", folder / "serial")
 
 
-def test_many_sums_are_merged_on_the_workers(folder, cluster, tmp_path, monkeypatch):
+def test_many_sums_are_merged_on_the_workers(folder, small, cluster, tmp_path, monkeypatch):
     address = scaled(cluster, 2)
     levels = []
     real = DaskBlocks._merge_level
