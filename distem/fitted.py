@@ -67,10 +67,11 @@ class FittedModel:
 
     @property
     def covariances(self) -> Float64:
-        """Covariance matrices in the data's units, shape (k, d, d)."""
+        """Covariance matrices in the data's units, shape (k, d, d); finite at any magnitude."""
         theta = self.params.theta
         matrices = self.model.component.shape.matrices(theta.covariances, *theta.means.shape)
-        return self.transform.backward_covariances(matrices)
+        largest = float(np.finfo(np.float64).max)  # what float64 cannot hold is held there
+        return np.clip(self.transform.backward_covariances(matrices), -largest, largest)
 
     def assign(self, rows: Rows, *, probability: bool = True) -> Assignment:
         """Assign rows that `transform` has been applied to; log densities are in the data's units."""

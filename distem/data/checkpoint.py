@@ -47,6 +47,8 @@ class CheckpointStore:
         info : dict
             JSON-able facts.
         """
+        if self.path.is_file():  # whatever came to lie there, it is no checkpoint
+            self.path.unlink()
         zarr.open_group(self.path, mode="a")
         layout, parts, start = {}, [], 0
         for key, value in arrays.items():

@@ -168,16 +168,16 @@ def remarks(scan: Scan, features: Sequence[str]) -> list[str]:
         for j in range(scan.d)
         if constant[j]
     ]
-    found += _copies(scan, features, constant)
-    for j in range(scan.d):
-        far = 0.0 if constant[j] else _farthest(scan, j)
-        # one row of n can lie sqrt(n) deviations off at most: then it makes up all of the variance
-        alone = scan.usable >= 100 and far * far > 0.5 * scan.usable
-        if far > _FAR or alone:
-            found.append(
-                f"'{features[j]}' has an outlier {far:.3g} standard deviations from its mean "
-                f"(range {scan.minimum[j]:.6g} to {scan.maximum[j]:.6g}): it may take a component for itself."
-            )
+    far = [0.0 if constant[j] else _farthest(scan, j) for j in range(scan.d)]
+    # one row of n can lie sqrt(n) deviations off at most: then it makes up all of the variance
+    alone = np.array([scan.usable >= 100 and f * f > 0.5 * scan.usable for f in far])
+    found += _copies(scan, features, constant | alone)  # such a row would correlate all that it spoils
+    found += [
+        f"'{features[j]}' has an outlier {far[j]:.3g} standard deviations from its mean "
+        f"(range {scan.minimum[j]:.6g} to {scan.maximum[j]:.6g}): it may take a component for itself."
+        for j in range(scan.d)
+        if far[j] > _FAR or alone[j]
+    ]
     return found
 
 
@@ -192,7 +192,7 @@ def _farthest(scan: Scan, j: int) -> float:
 
 
 def _copies(
-    scan: Scan, features: Sequence[str], constant: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    scan: Scan, features: Sequence[str], passed_over: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 ) -> list[str]:
     r = scan.correlation
     if r is None:
@@ -200,7 +200,7 @@ def _copies(
     found = []
     for j in range(scan.d):
         for i in range(j):
-            if abs(r[i, j]) > 1 - 1e-10 and not (constant[i] or constant[j]):
+            if abs(r[i, j]) > 1 - 1e-10 and not (passed_over[i] or passed_over[j]):
                 found.append(
                     f"'{features[j]}' is a copy of '{features[i]}' up to scale and offset "
                     f"(correlation {r[i, j]:+.10f}): a full covariance is singular. Leave one out."

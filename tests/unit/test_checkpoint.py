@@ -84,3 +84,14 @@ def test_nothing_kept(tmp_path):
     assert empty.latest("pass") is None
     empty.remove()
     assert not empty.path.exists()
+
+
+def test_a_stray_file_in_its_place_is_replaced(tmp_path):
+    path = tmp_path / "checkpoint.zarr"
+    path.write_text("not a checkpoint")
+    store = CheckpointStore(path)
+    assert store.latest("pass") is None
+    store.save("pass-000001", {"x": np.arange(3.0)}, {"n": 1})
+    arrays, info = store.latest("pass")
+    np.testing.assert_array_equal(arrays["x"], np.arange(3.0))
+    assert info == {"n": 1}
