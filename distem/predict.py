@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,13 +67,17 @@ def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -
     """
     if out.exists():
         raise RunFolderError(f"{out} exists.", "Choose another output, or remove it.")
-    results.create_result(str(out))
-    writer = create_assignment(str(out), source, model.k, VARIABLES)
-    blocks = source.blocks(replace(model.transform, missing="drop"))
-    with executor.open(blocks, resident=False) as opened:
-        opened.map_reduce(AssignRows(model, writer))
-    results.write_group(str(out), "model", model.dataset())
-    results.finalise(str(out))
+    try:
+        results.create_result(str(out))
+        writer = create_assignment(str(out), source, model.k, VARIABLES)
+        blocks = source.blocks(replace(model.transform, missing="drop"))
+        with executor.open(blocks, resident=False) as opened:
+            opened.map_reduce(AssignRows(model, writer))
+        results.write_group(str(out), "model", model.dataset())
+        results.finalise(str(out))
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # it was not there before: the same command can run again
+        raise
 
 
 def open_for(model: FittedModel, path: str, kind: str | None = None) -> Source:
