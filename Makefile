@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
 
 .PHONY: demo test check format bench lock build clean
 
@@ -30,9 +31,13 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP)  ## against peers and against itself, side by side
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/kernels.py
+bench: $(BENCH)/.installed  ## against peers and against itself, side by side; writes benchmarks/RESULTS.md
+	$(BENCH)/bin/python -m benchmarks
+
+$(BENCH)/.installed: pyproject.toml
+	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 build: $(STAMP)  ## the wheel, in dist/
 	$(BIN)/python -m build --no-isolation --wheel
