@@ -1,0 +1,181 @@
+"""Clusters: one started on this machine, one that runs already."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+import dask
+from dask.utils import parse_bytes
+from distributed import Client, LocalCluster, Security, get_client
+from distributed.comm.core import CommClosedError
+from distributed.system import MEMORY_LIMIT
+
+from distem.errors import ClusterError
+from distem.execution.base import Capacity
+from distem.execution.dask.executor import DaskExecutor
+
+COMPARED_PACKAGES = ("distem", "numpy", "numba")
+
+
+def local_capacity(workers: int | None, threads: int, memory: int | str) -> Capacity:
+    """What `local` would start, without starting it."""
+    workers = workers or len(os.sched_getaffinity(0))
+    return Capacity(workers, workers * threads, _memory_limit(memory, threads))
+
+
+def _memory_limit(memory: int | str, threads: int) -> int:
+    """Bytes a worker may use; "auto" is a share of the machine's in proportion to its threads."""
+    if memory == "auto":
+        return int(MEMORY_LIMIT * min(1.0, threads / len(os.sched_getaffinity(0))))
+    return int(parse_bytes(memory))
+
+
+def local(
+    workers: int | None = None,
+    threads: int = 1,
+    memory: int | str = "auto",
+    dashboard_address: str | None = "127.0.0.1:0",
+) -> DaskExecutor:
+    """Start a cluster of processes on this machine, bound to loopback.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Number of processes; default: one per core this process may use.
+    threads : int
+        Threads of each.
+    memory : int or str
+        Bytes each may use, a text such as "4GiB", or "auto" for a share of the machine.
+    dashboard_address : str or None
+        Where the dashboard listens; None for none.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    # a task that is stolen takes a copy of its rows along, and tasks are alike: none need be
+    settings = {"distributed.worker.daemon": True, "distributed.scheduler.work-stealing": False}
+    with dask.config.set(settings):
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            memory_limit=_memory_limit(memory, threads),
+            host="127.0.0.1",
+            # even without a dashboard a scheduler serves its state: not on 8787, which may be taken
+            dashboard_address=dashboard_address or "127.0.0.1:0",
+            scheduler_kwargs={"dashboard": _has_bokeh() and dashboard_address is not None},
+            silence_logs=40,
+            preload=["distem.execution.dask.worker"],
+        )
+    client = Client(cluster, set_as_default=False)
+    return DaskExecutor(client, owned=[client, cluster])
+
+
+def _has_bokeh() -> bool:
+    """Bokeh is an extra: without it the cluster runs without a dashboard."""
+    return importlib.util.find_spec("bokeh") is not None
+
+
+def connect(
+    address: str, *, security: Mapping[str, str] | None = None, timeout: float = 10.0
+) -> DaskExecutor:
+    """Use a running scheduler.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://host:port`` or ``tls://host:port``.
+    security : mapping, optional
+        ``ca_file``, ``cert`` and ``key``: paths of PEM files.
+    timeout : float
+        Seconds to wait for the scheduler.
+
+    Raises
+    ------
+    ClusterError
+        The scheduler does not answer, has no workers, or they run other versions.
+    """
+    try:
+        client = Client(address, timeout=timeout, security=_security(security), set_as_default=False)
+    except (OSError, TimeoutError, ValueError, CommClosedError) as error:
+        raise ClusterError(
+            f"The Dask scheduler at {address} did not answer within {timeout:g} s ({error}).",
+            "Check cluster.address, that the scheduler runs and that this machine may reach its port.",
+        ) from error
+    executor = DaskExecutor(client, owned=[client])
+    try:
+        executor.client.wait_for_workers(1, timeout=timeout)
+        refuse_version_skew(client)
+    except TimeoutError as error:
+        executor.close()
+        raise ClusterError(
+            f"The Dask scheduler at {address} has no workers after {timeout:g} s.",
+            "Start workers, or raise cluster.timeout.",
+        ) from error
+    except ClusterError:
+        executor.close()
+        raise
+    return executor
+
+
+def _security(files: Mapping[str, str] | None) -> Security | None:
+    if not files:
+        return None
+    return Security(
+        tls_ca_file=files.get("ca_file"),
+        tls_client_cert=files.get("cert"),
+        tls_client_key=files.get("key"),
+        require_encryption=True,
+    )
+
+
+def current_client() -> Client | None:
+    """The Dask client in scope, or None."""
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def refuse_version_skew(client: Client) -> None:
+    """Raise if a worker runs another version of what decides the bits.
+
+    Raises
+    ------
+    ClusterError
+        With the list of packages, versions and workers.
+    """
+    ask = _asking_versions(COMPARED_PACKAGES)
+    ours = ask()
+    differences = [
+        f"{package} is {theirs.get(package) or 'missing'} on {address} and {version} here"
+        for address, theirs in client.run(ask).items()
+        for package, version in ours.items()
+        if theirs.get(package) != version
+    ]
+    if differences:
+        raise ClusterError(
+            f"The workers run other versions than this process: {'; '.join(differences[:8])}.",
+            "Install the same versions on every worker.",
+        )
+
+
+def _asking_versions(packages: Sequence[str]) -> Callable[[], dict[str, str | None]]:
+    """A function that tells the versions of what is imported where it runs.
+
+    Dask's own reads the metadata of what is installed, which another copy of a package on the path
+    does not change. Local, so that it travels whole: a worker may not have this module.
+    """
+
+    def versions() -> dict[str, str | None]:
+        import importlib
+        import sys
+
+        found: dict[str, str | None] = {"python": ".".join(map(str, sys.version_info[:2]))}
+        for package in packages:
+            try:
+                found[package] = str(importlib.import_module(package).__version__)
+            except ImportError:
+                found[package] = None
+        return found
+
+    return versions
