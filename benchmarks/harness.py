@@ -22,6 +22,10 @@ from typing import Any
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 
+REST = 0.1
+"""Seconds of rest before each turn: the threads of a BLAS go on spinning for about 30 ms after a product,
+and took half of the cores of whoever came next (measured: a pass of 16 ms took 31)."""
+
 
 def seconds(call: Callable[[], Any]) -> float:
     """Wall time of a call."""
@@ -35,7 +39,7 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Measure candidates in turns, so that a busy machine is unfair to none.
 
-    Each is called once unmeasured if `warm`, then `repeats` times; it returns its own time.
+    Each is called once unmeasured if `warm`, then `repeats` times after a rest; it returns its own time.
     """
     if warm:
         for run in candidates.values():
@@ -43,6 +47,7 @@ def take_turns(
     times: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(repeats):
         for name, run in candidates.items():
+            time.sleep(REST)
             times[name].append(run())
     return times
 
