@@ -284,6 +284,39 @@ def four_columns(typing: Any, matrix: Any, index: Any, d: Any, like: Any) -> Any
 
 
 @intrinsic
+def four_rows_of(typing: Any, tile: Any, at: Any, lanes: Any, matrix: Any, to: Any, k: Any) -> Any:
+    """Write a register's worth of rows of a flat matrix, four columns of them.
+
+    `at` is the first column's place in the tile, `lanes` the distance to the next; `to` the first row's
+    place in the matrix, `k` the distance between rows. Rows are written in order.
+    """
+    vector = _register(tile.dtype)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        data, first, lanes, target, to, step = operands
+
+        def column(c: int) -> Any:
+            index = builder.add(first, builder.mul(lanes, ir.Constant(lanes.type, c)))
+            return emit_load(context, builder, tile, data, index, vector)
+
+        def zipped(a: Any, b: Any) -> Any:
+            picks = [i for lane in range(vector.lanes) for i in (lane, vector.lanes + lane)]
+            return emit_shuffle(builder, a, b, picks)
+
+        left, right = zipped(column(0), column(1)), zipped(column(2), column(3))
+        part = Vector(tile.dtype, 4)
+        for r in range(vector.lanes):
+            beyond = 2 * vector.lanes + 2 * r
+            four = emit_shuffle(builder, left, right, [2 * r, 2 * r + 1, beyond, beyond + 1])
+            index = builder.add(to, builder.mul(step, ir.Constant(step.type, r)))
+            pointer = emit_pointer(context, builder, matrix, target, index, part)
+            builder.store(four, pointer, align=tile.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.none(tile, types.intp, types.intp, matrix, types.intp, types.intp), generate
+
+
+@intrinsic
 def zero_register(typing: Any, array: Any) -> Any:
     """Return a register of zeros of the array's type."""
     vector = _register(array.dtype)

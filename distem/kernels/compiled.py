@@ -18,9 +18,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distem.kernels import _entries
+from distem.kernels import _answers, _entries
 from distem.kernels._simd import BYTES
-from distem.kernels.reference import LOWEST, EStep, Moments, largest_distance
+from distem.kernels.reference import LOWEST, Answers, EStep, Moments, largest_distance
 from distem.types import Float64, Floats, Ints
 
 Kind = Literal["full", "tied", "diag", "spherical"]
@@ -389,6 +389,61 @@ def _e_step_diag(
     return likelihood, mass, _points(first, *means.shape), squares if by_feature else squares.sum(axis=1)
 
 
+def answers_full(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return labels, log densities, uncertainties and shares; see `reference.answers_full`."""
+    x = _float64(x)
+    scale = _log_scale(np.diagonal(precisions_cholesky, axis1=1, axis2=2), x.shape[1])
+    found = _answers.answers_full(
+        x, _split(means, x.dtype)[0], _pack(precisions_cholesky, x.dtype),
+        *_halves(log_weights, scale, x.dtype), largest_distance(x), shares, _panels(x, len(means)),
+    )  # fmt: skip
+    return _by_row(found, len(means), shares)
+
+
+def answers_tied(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return labels, log densities, uncertainties and shares; see `reference.answers_tied`."""
+    x = _float64(x)
+    k, d = means.shape
+    scale = np.full(k, _log_scale(np.diagonal(precisions_cholesky), d))
+    point, white = (_split(each, x.dtype)[0] for each in _whitened(means, precisions_cholesky))
+    found = _answers.answers_tied(
+        x, point, _pack(precisions_cholesky, x.dtype), white,
+        *_halves(log_weights, scale, x.dtype), largest_distance(x), shares, _panels(x, k),
+    )  # fmt: skip
+    return _by_row(found, k, shares)
+
+
+def answers_diag(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return labels, log densities, uncertainties and shares; see `reference.answers_diag`."""
+    x = _float64(x)
+    factor = _diag(precisions_cholesky, means)
+    found = _answers.answers_diag(
+        x, _split(means, x.dtype)[0], _pad(factor, 1).ravel(),
+        *_halves(log_weights, _log_scale(factor, x.shape[1]), x.dtype), largest_distance(x), shares,
+        _panels(x, len(means)),
+    )  # fmt: skip
+    return _by_row(found, len(means), shares)
+
+
+def answers_spherical(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return labels, log densities, uncertainties and shares; see `reference.answers_spherical`."""
+    return answers_diag(x, log_weights, means, precisions_cholesky, shares)
+
+
+def _by_row(found: tuple[Ints, Float64, Float64, Float64], k: int, shares: bool) -> Answers:
+    """Return answers with the shares row by row, or None where they were not asked for."""
+    label, log_density, uncertainty, flat = found
+    return label, log_density, uncertainty, flat.reshape(-1, k) if shares else None
+
+
 _FACTORS = {"full": np.eye(2)[None], "tied": np.eye(2), "diag": np.ones((1, 2)), "spherical": np.ones(1)}
 
 
@@ -410,5 +465,5 @@ def warm(kind: str, dtype: DTypeLike) -> float:
     begin = time.perf_counter()
     x, means, factor = np.zeros((1, 2), dtype), np.zeros((1, 2)), _FACTORS[kind]
     globals()[f"e_step_{kind}"](x, None, np.zeros(1), means, factor)
-    normalise(globals()[f"log_density_{kind}"](x, means, factor))
+    globals()[f"answers_{kind}"](x, np.zeros(1), means, factor, True)
     return time.perf_counter() - begin

@@ -31,6 +31,9 @@ Moments = tuple[Float64, Float64, Float64]
 EStep = tuple[float, Float64, Float64, Float64]
 """Log-likelihood, mass, first and second moments about the means."""
 
+Answers = tuple[Ints, Float64, Float64, Float64 | None]
+"""Labels, log densities, uncertainties, and shares where they were asked for."""
+
 LOWEST = float(np.finfo(np.float64).min)
 """Stands for minus infinity: differences of two of them are 0, not NaN."""
 
@@ -458,3 +461,153 @@ def e_step_spherical(
     density = log_density_spherical(x, means, precisions_cholesky)
     log_likelihood, resp = _shares(density, log_weights, weights)
     return (log_likelihood, *moments_spherical(x, resp, means))
+
+
+def _answers(log_density: Float64, log_weights: Float64, shares: bool) -> Answers:
+    """Return what joint log densities say of their rows."""
+    log_norm, resp = normalise(np.maximum(log_weights, LOWEST) + log_density)
+    label = resp.argmax(axis=1)
+    others = resp.copy()
+    # what the others hold, added up: 1 - max would round small values away
+    others[np.arange(label.size), label] = 0.0
+    return label, log_norm, others.sum(axis=1), resp if shares else None
+
+
+def answers_full(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return what a mixture says of each row, a covariance for each component.
+
+    float32 rows are answered for in float64: nothing is added up that float32 would make faster.
+
+    Parameters
+    ----------
+    x : ndarray of float64 or float32, shape (n, d)
+        Rows.
+    log_weights : ndarray of float64, shape (k,)
+        Log of the components' weights; minus infinity where a component has none.
+    means : ndarray of float64, shape (k, d)
+        Means.
+    precisions_cholesky : ndarray of float64, shape (k, d, d)
+        Upper triangular factors of the precisions.
+    shares : bool
+        Whether the shares are asked for.
+
+    Returns
+    -------
+    label : ndarray of int64, shape (n,)
+        The component with the largest share, the lowest where several have it.
+    log_density : ndarray of float64, shape (n,)
+        Log density of the mixture.
+    uncertainty : ndarray of float64, shape (n,)
+        What the other components hold.
+    resp : ndarray of float64, shape (n, k), or None
+        Shares; each row sums to one.
+    """
+    density = log_density_full(x.astype(np.float64, copy=False), means, precisions_cholesky)
+    return _answers(density, log_weights, shares)
+
+
+def answers_tied(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return what a mixture says of each row, one covariance for all components.
+
+    float32 rows are answered for in float64: nothing is added up that float32 would make faster.
+
+    Parameters
+    ----------
+    x : ndarray of float64 or float32, shape (n, d)
+        Rows.
+    log_weights : ndarray of float64, shape (k,)
+        Log of the components' weights; minus infinity where a component has none.
+    means : ndarray of float64, shape (k, d)
+        Means.
+    precisions_cholesky : ndarray of float64, shape (d, d)
+        Upper triangular factor of the precision.
+    shares : bool
+        Whether the shares are asked for.
+
+    Returns
+    -------
+    label : ndarray of int64, shape (n,)
+        The component with the largest share, the lowest where several have it.
+    log_density : ndarray of float64, shape (n,)
+        Log density of the mixture.
+    uncertainty : ndarray of float64, shape (n,)
+        What the other components hold.
+    resp : ndarray of float64, shape (n, k), or None
+        Shares; each row sums to one.
+    """
+    density = log_density_tied(x.astype(np.float64, copy=False), means, precisions_cholesky)
+    return _answers(density, log_weights, shares)
+
+
+def answers_diag(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return what a mixture says of each row, one diagonal covariance for each component.
+
+    float32 rows are answered for in float64: nothing is added up that float32 would make faster.
+
+    Parameters
+    ----------
+    x : ndarray of float64 or float32, shape (n, d)
+        Rows.
+    log_weights : ndarray of float64, shape (k,)
+        Log of the components' weights; minus infinity where a component has none.
+    means : ndarray of float64, shape (k, d)
+        Means.
+    precisions_cholesky : ndarray of float64, shape (k, d)
+        One over the standard deviations.
+    shares : bool
+        Whether the shares are asked for.
+
+    Returns
+    -------
+    label : ndarray of int64, shape (n,)
+        The component with the largest share, the lowest where several have it.
+    log_density : ndarray of float64, shape (n,)
+        Log density of the mixture.
+    uncertainty : ndarray of float64, shape (n,)
+        What the other components hold.
+    resp : ndarray of float64, shape (n, k), or None
+        Shares; each row sums to one.
+    """
+    density = log_density_diag(x.astype(np.float64, copy=False), means, precisions_cholesky)
+    return _answers(density, log_weights, shares)
+
+
+def answers_spherical(
+    x: Floats, log_weights: Float64, means: Float64, precisions_cholesky: Float64, shares: bool
+) -> Answers:
+    """Return what a mixture says of each row, one variance for each component.
+
+    float32 rows are answered for in float64: nothing is added up that float32 would make faster.
+
+    Parameters
+    ----------
+    x : ndarray of float64 or float32, shape (n, d)
+        Rows.
+    log_weights : ndarray of float64, shape (k,)
+        Log of the components' weights; minus infinity where a component has none.
+    means : ndarray of float64, shape (k, d)
+        Means.
+    precisions_cholesky : ndarray of float64, shape (k,)
+        One over the standard deviations.
+    shares : bool
+        Whether the shares are asked for.
+
+    Returns
+    -------
+    label : ndarray of int64, shape (n,)
+        The component with the largest share, the lowest where several have it.
+    log_density : ndarray of float64, shape (n,)
+        Log density of the mixture.
+    uncertainty : ndarray of float64, shape (n,)
+        What the other components hold.
+    resp : ndarray of float64, shape (n, k), or None
+        Shares; each row sums to one.
+    """
+    density = log_density_spherical(x.astype(np.float64, copy=False), means, precisions_cholesky)
+    return _answers(density, log_weights, shares)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from distem.models.base import Moments, kernel_set
 from distem.models.covariance import COVARIANCES, SMALLEST_VARIANCE, Covariance
-from distem.types import Bools, Float64, Rows
+from distem.types import Assignment, Bools, Float64, Rows
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 EPS = float(np.finfo(np.float64).eps)
@@ -103,6 +103,11 @@ class Gaussian:
             rows.values, rows.weights, weights, theta.means, theta.precisions_cholesky
         )
         return float(out[0]), Moments(*out[1:])
+
+    def answers(self, rows: Rows, weights: Float64, theta: GaussianTheta, shares: bool) -> Assignment:
+        """Labels and densities in one sweep; `weights` are logs of the mixing weights, (k,)."""
+        args = rows.values, weights, theta.means, theta.precisions_cholesky, shares
+        return Assignment(*self._kernel("answers")(*args))
 
     def log_density(self, rows: Rows, theta: GaussianTheta) -> Float64:
         """Log densities, shape (n, k)."""

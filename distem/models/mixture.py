@@ -11,8 +11,6 @@ from distem.models.base import MixtureStats, Moments, Stats, kernel_set, log_wei
 from distem.models.gaussian import EPS, Gaussian, GaussianTheta
 from distem.types import Assignment, Float64, Ints, Rows
 
-TILE = 8192
-"""Rows whose n x k matrices exist at once where only their reductions are asked for."""
 DEAD_ROWS = 1e-6
 """A component with less than this share of one average row has died."""
 LONE_ROWS = 1.5
@@ -71,23 +69,8 @@ class Mixture:
         return MixtureParams(mass / mass.sum(), self.component.maximise(stats.moments, params.theta, least))
 
     def assign(self, rows: Rows, params: MixtureParams, *, probability: bool = True) -> Assignment:
-        """Labels, uncertainties and log densities; all responsibilities only if asked for."""
-        n, k = rows.n, params.k
-        label: Ints = np.empty(n, dtype=np.int64)
-        log_density, uncertainty = np.empty(n), np.empty(n)
-        resp = np.empty((n, k)) if probability else None
-        for start in range(0, n, TILE):
-            tile = slice(start, start + TILE)
-            part = Rows(rows.values[tile])
-            log_density[tile], r = self.responsibilities(part, params)
-            best = r.argmax(axis=1)
-            label[tile] = best
-            if resp is not None:
-                resp[tile] = r
-            # what the others hold, added up: 1 - max would round small values away
-            r[np.arange(r.shape[0]), best] = 0.0
-            uncertainty[tile] = r.sum(axis=1)
-        return Assignment(label, log_density, uncertainty, resp)
+        """Labels, uncertainties and log densities, in one sweep; all responsibilities only if asked for."""
+        return self.component.answers(rows, log_weights(params.weights), params.theta, probability)
 
     def responsibilities(self, rows: Rows, params: MixtureParams) -> tuple[Float64, Float64]:
         """Log densities (n,) and responsibilities (n, k) of a tile of rows."""

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal
 from strategies import COVARIANCES, KERNELS, random_params
 
 from distem.models.gaussian import Gaussian
-from distem.models.mixture import TILE, Mixture, MixtureParams
+from distem.models.mixture import Mixture, MixtureParams
 from distem.types import Rows
 
 every = pytest.mark.parametrize("covariance", COVARIANCES)
@@ -49,11 +49,12 @@ def test_the_uncertainty_keeps_its_digits_where_the_label_is_nearly_sure():
 
 
 @every
-def test_tiles_do_not_show(covariance):
+@pytest.mark.parametrize("cut", [1, 255, 256, 333, 999])
+def test_tiles_do_not_show(covariance, cut):
     model, params = made(covariance)
-    x = np.random.default_rng(0).normal(size=(TILE + 77, 2))
+    x = np.random.default_rng(0).normal(size=(1000, 2))
     whole = model.assign(Rows(x), params)
-    parts = [model.assign(Rows(x[part]), params) for part in (slice(0, TILE), slice(TILE, None))]
+    parts = [model.assign(Rows(x[part]), params) for part in (slice(0, cut), slice(cut, None))]
     for name in ("label", "log_density", "uncertainty", "probability"):
         joined = np.concatenate([getattr(part, name) for part in parts])
         np.testing.assert_array_equal(getattr(whole, name), joined)
