@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +61,25 @@ def scikit_learn_iteration(kind: str, x: Floats, weights: Floats, means: Floats,
 
 
 @contextmanager
+def _java_is_quiet() -> Iterator[None]:
+    """Give the processes that start in here no standard error: Java would speak there all its life."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+@contextmanager
 def spark(folder: Path) -> Iterator[Any]:
     """A Spark session on all cores of this machine, with its files in `folder`."""
     from pyspark.sql import SparkSession
 
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    with open(os.devnull, "w") as quiet, redirect_stderr(quiet):
+    with _java_is_quiet():
         session = (
             SparkSession.builder.master(f"local[{CORES}]")
             .appName("benchmark")
@@ -85,23 +98,24 @@ def spark(folder: Path) -> Iterator[Any]:
 
 
 def write_parquet(path: Path, x: Floats, files: int = CORES) -> Path:
-    """Write rows as Parquet, a column for each feature, as many files as Spark has cores."""
+    """Write rows as Parquet: "row", and a column for each feature; as many files as Spark has cores."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path.mkdir()
-    for number, part in enumerate(np.array_split(x, files)):
-        columns = {f"x{i}": part[:, i] for i in range(x.shape[1])}
+    for number, part in enumerate(np.array_split(np.arange(len(x)), files)):
+        columns = {"row": part} | {f"x{i}": x[part, i] for i in range(x.shape[1])}
         pq.write_table(pa.table(columns), path / f"{number}.parquet")
     return path
 
 
 def spark_vectors(session: Any, path: Path) -> Any:
-    """Read a Parquet folder as rows of one vector column, "features"."""
+    """Read what `write_parquet` wrote: "row", and the features as one column of vectors."""
     from pyspark.ml.feature import VectorAssembler
 
     table = session.read.parquet(str(path))
-    return VectorAssembler(inputCols=table.columns, outputCol="features").transform(table)
+    names = [name for name in table.columns if name != "row"]
+    return VectorAssembler(inputCols=names, outputCol="features").transform(table).select("row", "features")
 
 
 def spark_iteration(cached: Any, k: int) -> float:
