@@ -87,6 +87,25 @@ def partition(sizes: Sequence[int], count: int) -> list[Span]:
     return sorted(leaves + [span for _, _, span in heap])
 
 
+def share_out(sizes: Mapping[Span, int], threads: Mapping[str, int]) -> dict[str, list[Span]]:
+    """Give every worker its share of the partitions: the heaviest first, to whoever has least to do.
+
+    Parameters
+    ----------
+    sizes : mapping of span to int
+        Rows of each partition.
+    threads : mapping of str to int
+        Threads of each worker; there is one at least.
+    """
+    shares: dict[str, list[Span]] = {worker: [] for worker in threads}
+    heap = [(0.0, number, worker) for number, worker in enumerate(threads)]
+    for span in sorted(sizes, key=lambda span: (-sizes[span], span)):
+        held, number, worker = heap[0]
+        heapq.heapreplace(heap, (held + sizes[span] / threads[worker], number, worker))
+        shares[worker].append(span)
+    return {worker: sorted(spans) for worker, spans in shares.items() if spans}
+
+
 def reduce_blocks(blocks: Sequence[Block], span: Span, run: Pass[S]) -> S:
     """Load the blocks of a span one by one and add up what the pass makes of them.
 

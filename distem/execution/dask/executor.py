@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 from dask.sizeof import sizeof
-from distributed import Client, Future
+from distributed import Client, Future, wait
 from distributed.client import FutureCancelledError, futures_of
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
@@ -31,6 +31,7 @@ from distem.execution.base import (
     pin_blas_for_good,
     reduce_blocks,
     reduce_rows,
+    share_out,
 )
 from distem.execution.dask.arrays import LazyBlock, computed
 from distem.types import Block, Pass, Rows, S
@@ -39,6 +40,9 @@ PARTITIONS_PER_THREAD = 4
 MERGE_FAN_IN = 16
 """Up to so many sums are added by the driver; more are first merged on the workers."""
 
+HOME_SECONDS = 10.0
+"""How long a partition that is loaded is bound to its worker, at most."""
+
 _serial_numbers = itertools.count()
 
 
@@ -46,10 +50,6 @@ _serial_numbers = itertools.count()
 def _size_of_rows(rows: Rows) -> int:
     """What Dask weighs when it places a task: unknown, rows would pass for small and be copied about."""
     return rows.nbytes
-
-
-def _load_partition(blocks: Sequence[Block]) -> list[Rows]:
-    return load(blocks)
 
 
 def _run_resident(rows: Sequence[Rows], span: Span, run: Pass[S]) -> S:
@@ -79,25 +79,32 @@ class DaskBlocks:
         """Run a pass on every block and add the results along the fixed tree."""
         name, number = pass_name(run), next(_serial_numbers)
         with _cluster_failures():
-            futures = {
-                span: self._submit(span, run, f"{name}-{number}-{span[0]}") for span in self.partitions
-            }
+            futures = self._submit(run, f"{name}-{number}")
             whole = (0, len(self.blocks))
             while len(futures) > MERGE_FAN_IN:
                 futures = self._merge_level(whole, futures, f"merge-{name}-{number}")
             sums: list[S] = self.client.gather(list(futures.values()))
         return merge(whole, dict(zip(futures, sums, strict=True)))
 
-    def _submit(self, span: Span, run: Pass[S], key: str) -> Future:
+    def _submit(self, run: Pass[S], key: str) -> dict[Span, Future]:
+        """One task a partition, in one message: the scheduler handles each graph by itself."""
+        spans = self.partitions
+        keys = [f"{key}-{span[0]}" for span in spans]
+        lazy = [block for block in self.blocks if isinstance(block, LazyBlock)]
+        task: Callable[..., S] = _run_resident
+        data: list[Any]
         if self.resident is not None:
-            return self.client.submit(_run_resident, self.resident[span], span, run, key=key, pure=False)
-        lazy = [block for block in self.blocks[slice(*span)] if isinstance(block, LazyBlock)]
-        if futures_of([block.parts for block in lazy] + [block.weights for block in lazy]):
+            data = [self.resident[span] for span in spans]
+        elif futures_of([block.parts for block in lazy] + [block.weights for block in lazy]):
             # a task cannot compute what is already held on the cluster: the scheduler has to bring it
-            return self.client.submit(
-                _run_resident, computed(self.client, lazy, f"{key}-load"), span, run, key=key, pure=False
-            )
-        return self.client.submit(_run_streamed, self.blocks[slice(*span)], span, run, key=key, pure=False)
+            data = [
+                computed(self.client, lazy[slice(*span)], f"{name}-load")
+                for span, name in zip(spans, keys, strict=True)
+            ]
+        else:
+            task, data = _run_streamed, [self.blocks[slice(*span)] for span in spans]
+        tasks = self.client.map(task, data, spans, run=run, key=keys, pure=False)
+        return dict(zip(spans, tasks, strict=True))
 
     def _merge_level(self, whole: Span, futures: dict[Span, Future], key: str) -> dict[Span, Future]:
         """Merge on the workers what lies below each subtree of at most MERGE_FAN_IN sums."""
@@ -165,22 +172,50 @@ class DaskExecutor:
         """Cut the blocks into partitions; `resident` ones are loaded by one task each and kept."""
         count = partitions or PARTITIONS_PER_THREAD * max(1, self.capacity.threads)
         spans = partition([b.n for b in blocks], count)
-        futures = None
-        if resident:
-            number = next(_serial_numbers)
-            # no worker is named as a partition's home: with all of them lost, and others in their place,
-            # a task with a home waits for ever
-            with _cluster_failures():
-                futures = {
-                    span: self._load(blocks[slice(*span)], f"load-{number}-{span[0]}") for span in spans
-                }
+        futures = self._load(blocks, spans) if resident else None
         yield DaskBlocks(self.client, blocks, spans, futures)
 
-    def _load(self, blocks: Sequence[Block], key: str) -> Future:
-        lazy = [block for block in blocks if isinstance(block, LazyBlock)]
-        if not lazy:
-            return self.client.submit(_load_partition, blocks, key=key, pure=False)
-        return computed(self.client, lazy, key)
+    def _load(self, blocks: Sequence[Block], spans: Sequence[Span]) -> dict[Span, Future]:
+        """Read every partition once, on workers that then hold equal shares of the rows."""
+        name = f"load-{next(_serial_numbers)}"
+        with _cluster_failures():
+            if any(isinstance(block, LazyBlock) for block in blocks):
+                lazy = [block for block in blocks if isinstance(block, LazyBlock)]
+                return {
+                    span: computed(self.client, lazy[slice(*span)], f"{name}-{span[0]}") for span in spans
+                }
+            futures: dict[Span, Future] = {}
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+            rows = {span: sum(block.n for block in blocks[slice(*span)]) for span in spans}
+            shares = share_out(rows, {worker: about["nthreads"] for worker, about in workers.items()})
+            for home, mine in shares.items():
+                tasks = self.client.map(
+                    load,
+                    [blocks[slice(*span)] for span in mine],
+                    key=[f"{name}-{span[0]}" for span in mine],
+                    pure=False,
+                    workers=[home],
+                    allow_other_workers=True,
+                )
+                futures |= zip(mine, tasks, strict=True)
+            self._free(list(futures.values()))
+        return futures
+
+    def _free(self, futures: list[Future]) -> None:
+        """Let tasks run anywhere, once they are on their way to the workers they were meant for.
+
+        With all workers lost, and others in their place, a task with a home would wait for ever.
+        """
+        while True:
+            with suppress(TimeoutError):
+                wait(futures, timeout=HOME_SECONDS)
+            try:
+                self.client.sync(
+                    self.client.scheduler.set_restrictions, worker={future.key: [] for future in futures}
+                )
+            except KeyError:  # the scheduler has not heard of all of them yet
+                continue
+            return
 
     def close(self) -> None:
         """Close what this executor started; a client that was given stays open."""
