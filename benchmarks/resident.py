@@ -39,8 +39,8 @@ def run(quick: bool) -> Section:
                 measure(table, dtype, cut, blocks(source, dtype), 3 if quick else 9)
     return Section(
         "Resident rows",
-        "The rows stay in the workers' memory; a pass sends parameters, runs the E-step, adds up and takes the "
-        "M-step. The bare kernel is the same E-step over the same blocks on the same number of threads of one "
+        "The rows stay in the workers' memory; a pass sends parameters, runs the E-step, adds up and takes "
+        "the M-step. The bare kernel is the same E-step over the same blocks on as many threads of one "
         "process, nothing else. The goal is 1.15 times the kernel and 30 ms.",
         [table],
         tried=TRIED,

@@ -139,21 +139,45 @@ def plan(config: str, overrides: tuple[str, ...], as_json: bool, debug: bool) ->
 @click.option("-o", "--output", required=True, type=click.Path(), help="The Zarr store to write.")
 @click.option("--kind", help="What DATA is stored in; default: by its ending.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; default: one a core.")
+@click.option(
+    "--probability",
+    type=click.Choice(["float64", "float32", "float16", "uint8"]),
+    default="float64",
+    help="Type of the probabilities written, as output.encoding has it.",
+)
+@click.option(
+    "--compressor",
+    type=click.Choice(["zstd", "blosc", "gzip", "none"]),
+    default="zstd",
+    help="Of the output.",
+)
+@click.option("--level", type=click.IntRange(1, 22), default=1, help="The compressor's.")
 @_shared
 def predict(
-    model: str, data: str, output: str, kind: str | None, workers: int | None, as_json: bool, debug: bool
+    model: str,
+    data: str,
+    output: str,
+    kind: str | None,
+    workers: int | None,
+    probability: str,
+    compressor: str,
+    level: int,
+    as_json: bool,
+    debug: bool,
 ) -> None:
     """Assign new DATA with a fitted MODEL: a run folder, or a model in one."""
     with _errors_in_a_paragraph(debug, lambda: _unchanged):
+        from distem.data.encoding import Encoding
         from distem.execution.threads import ThreadsExecutor
         from distem.fitted import FittedModel
         from distem.predict import open_for
         from distem.predict import predict as do
 
         fitted = FittedModel.load(model)
+        encoding = Encoding(probability, compressor, level)
         source = open_for(fitted, data, kind)
         with ThreadsExecutor(workers) as executor:
-            do(fitted, source, Path(output), executor)
+            do(fitted, source, Path(output), executor, encoding)
         click.echo(json.dumps({"output": output, "rows": source.n}) if as_json else output)
 
 

@@ -59,6 +59,8 @@ class Work:
         Whether rows may be left out: what is kept is then a copy.
     weighted : bool
         Whether rows have weights.
+    probability_bytes : int
+        Bytes of a probability as it is written.
     """
 
     components: Sequence[int]
@@ -67,6 +69,7 @@ class Work:
     sample_rows: int
     drops: bool
     weighted: bool
+    probability_bytes: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +174,8 @@ def make_plan(
     if resident is None:
         resident = _memory(source, blocks, spans, capacity, work, resident=True) <= RESIDENT_SHARE * limit
     row_bytes = sum(
-        8 * max(work.components) if v == "probability" else 4 if v == "label" else 8 for v in work.variables
+        work.probability_bytes * max(work.components) if v == "probability" else 4 if v == "label" else 8
+        for v in work.variables
     )
     plan = Plan(
         rows=source.n,

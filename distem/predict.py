@@ -9,6 +9,7 @@ from pathlib import Path
 from distem.assignment import AssignRows
 from distem.data import results
 from distem.data.assignment import create_assignment
+from distem.data.encoding import Encoding
 from distem.data.open import KINDS, open_like
 from distem.data.source import Source
 from distem.errors import ConfigError, RunFolderError
@@ -46,7 +47,13 @@ def kind_of(path: str, kind: str | None = None) -> str:
     return found
 
 
-def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -> None:
+def predict(
+    model: FittedModel,
+    source: Source,
+    out: Path,
+    executor: Executor,
+    encoding: Encoding | None = None,
+) -> None:
     """Write the assignment of every row of `source` to the Zarr store `out`.
 
     Parameters
@@ -59,6 +66,8 @@ def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -
         Must not exist.
     executor : Executor
         Where the pass runs.
+    encoding : Encoding, optional
+        How the answers are stored.
 
     Raises
     ------
@@ -69,7 +78,7 @@ def predict(model: FittedModel, source: Source, out: Path, executor: Executor) -
         raise RunFolderError(f"{out} exists.", "Choose another output, or remove it.")
     try:
         results.create_result(str(out))
-        writer = create_assignment(str(out), source, model.k, VARIABLES)
+        writer = create_assignment(str(out), source, model.k, VARIABLES, encoding=encoding)
         blocks = source.blocks(replace(model.transform, missing="drop"))
         with executor.open(blocks, resident=False) as opened:
             opened.map_reduce(AssignRows(model, writer))

@@ -132,6 +132,7 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             sample_rows=config.fit.sample_rows,
             drops=config.data.missing != "error",
             weighted=config.data.weights is not None,
+            probability_bytes=config.output.encoding.build().itemsize,
         ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,

@@ -331,7 +331,14 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
     results.create_result(path)
     if not variables:
         return None
-    writer = create_assignment(path, session.source, fitted.model.k, variables, {"candidate": fitted.chosen})
+    writer = create_assignment(
+        path,
+        session.source,
+        fitted.model.k,
+        variables,
+        {"candidate": fitted.chosen},
+        encoding=session.config.output.encoding.build(),
+    )
     return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
 
 

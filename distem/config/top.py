@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -32,6 +32,37 @@ from distem.config.section import Section
 from distem.config.yaml import write
 from distem.errors import ConfigError
 
+if TYPE_CHECKING:
+    from distem.data.encoding import Encoding
+
+
+class EncodingConfig(Section):
+    """How the answers for rows are stored."""
+
+    probability: Literal["float64", "float32", "float16", "uint8"] = Field(
+        default="float64",
+        description="The probabilities' type. uint8 comes with scale_factor and add_offset, which xarray "
+        "decodes by itself, and is at most 1/510 off; float16 at most 2^-12. Labels stay the same.",
+    )
+    compressor: Literal["zstd", "blosc", "gzip", "none"] = Field(
+        default="zstd", description="Of what is written for each row; blosc is Zstd behind a byte shuffle."
+    )
+    level: Annotated[int, Field(ge=1, le=22)] = Field(
+        default=1, description="The compressor's level: 1 is the quickest; zstd has 22, the others 9."
+    )
+
+    @model_validator(mode="after")
+    def _level_exists(self) -> EncodingConfig:
+        if self.level > 9 and self.compressor in ("blosc", "gzip"):
+            raise wrong(f"is {self.level}; {self.compressor} has levels 1 to 9", "level")
+        return self
+
+    def build(self) -> Encoding:
+        """Return the encoding as the writer takes it."""
+        from distem.data.encoding import Encoding
+
+        return Encoding(self.probability, self.compressor, self.level)
+
 
 class OutputConfig(Section):
     """What is written, and where."""
@@ -44,6 +75,9 @@ class OutputConfig(Section):
     variables: Variables = Field(
         default=VARIABLES,
         description="What is written for each row; an empty list fits the model and no more.",
+    )
+    encoding: EncodingConfig = Field(
+        default_factory=EncodingConfig, description="How what is written for each row is stored."
     )
     report: bool = Field(default=True, description="Draw the HTML report when the run is complete.")
 
@@ -208,7 +242,7 @@ class Config(Section):
         decides = {
             key: tree[key] for key in ("version", "pipeline", "seed", "data", "model", "fit", "options")
         }
-        decides["output"] = {"variables": tree["output"]["variables"]}
+        decides["output"] = {name: tree["output"][name] for name in ("variables", "encoding")}
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

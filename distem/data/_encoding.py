@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
-from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from distem.data._names import NUMERIC, plain_attrs
+from distem.data.encoding import Encoding
 from distem.data.variables import Stored
 
 
 def codecs() -> list[BytesBytesCodec]:
-    """Return the compressors of all that is written: a flipped bit must not pass in silence."""
-    return [ZstdCodec(level=1), Crc32cCodec()]
+    """Return the compressors of all else that is written."""
+    return Encoding().codecs()
 
 
 def target_dtype(stored: Stored) -> str | None:

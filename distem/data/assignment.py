@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from distem.data._encoding import codecs, coordinates_to_write, target_values
 from distem.data._names import plain_attrs
+from distem.data.encoding import Encoding
 from distem.data.files import frozen, thawed
 from distem.data.grid import Box, Grid, box_rows, box_shape
 from distem.data.results import GROUP, keywords, open_root, writing
@@ -89,6 +90,8 @@ class AssignmentWriter:
         Storage options; they may hold secrets and are not shown.
     token : str
         Tells this store from an earlier one at the same path.
+    encoding : Encoding
+        How probabilities are stored.
     """
 
     path: str
@@ -100,6 +103,7 @@ class AssignmentWriter:
     coordinates: tuple[str, ...] = ()
     options: str = field(default="{}", repr=False)
     token: str = ""
+    encoding: Encoding = field(default_factory=Encoding)
 
     def chunks(self, block: int) -> range:
         """Return a block's chunks."""
@@ -147,7 +151,8 @@ class AssignmentWriter:
         stored = self.grid.rows(chunks)
         full: dict[str, NDArray[Any]] = {"label": _spread(label, kept, stored, np.int32, -1)}
         if "probability" in self.variables and probability is not None:
-            full["probability"] = _spread(probability, kept, stored, np.float64, np.nan)
+            packed = self.encoding.pack(probability)
+            full["probability"] = _spread(packed, kept, stored, packed.dtype, self.encoding.fill_value)
         if uncertainty is None and probability is not None:
             uncertainty = 1.0 - probability.max(axis=1, initial=0.0)
         if "uncertainty" in self.variables and uncertainty is not None:
@@ -203,6 +208,7 @@ def create_assignment(
     variables: Iterable[str] = VARIABLES,
     attrs: Mapping[str, Any] | None = None,
     storage_options: Mapping[str, Any] | None = None,
+    encoding: Encoding | None = None,
 ) -> AssignmentWriter:
     """Make the templates of an assignment, on the input's dimensions, chunks and coordinates.
 
@@ -220,6 +226,8 @@ def create_assignment(
         Attributes of the group, besides the input's own.
     storage_options : mapping, optional
         For URLs.
+    encoding : Encoding, optional
+        How probabilities are stored and all variables compressed.
 
     Returns
     -------
@@ -233,6 +241,7 @@ def create_assignment(
     Interrupted
         If the disk is full.
     """
+    encoding = encoding or Encoding()
     wanted = tuple(dict.fromkeys(variables))
     for name in wanted:
         if name not in VARIABLES:
@@ -260,11 +269,11 @@ def create_assignment(
                 name,
                 shape=tuple(lengths.get(dim, k) for dim in dims),
                 chunks=tuple(sizes.get(dim, max(1, k)) for dim in dims),
-                dtype="int32" if name == "label" else "float64",
-                fill_value=-1 if name == "label" else np.nan,
+                dtype={"label": "int32", "probability": encoding.probability}.get(name, "float64"),
+                fill_value={"label": -1, "probability": encoding.fill_value}.get(name, np.nan),
                 dimension_names=dims,
-                compressors=codecs(),
-                attributes=_about(name, k) | links,
+                compressors=encoding.codecs(),
+                attributes=_about(name, k) | links | (encoding.attributes if name == "probability" else {}),
                 config=_WRITING,
             )
         if "probability" in wanted:
@@ -299,6 +308,7 @@ def create_assignment(
         coordinates=tuple(by_block),
         options=frozen(storage_options),
         token=secrets.token_hex(8),
+        encoding=encoding,
     )
 
 

@@ -207,7 +207,7 @@ class DaskExecutor:
         With all workers lost, and others in their place, a task with a home would wait for ever.
         """
         while True:
-            with suppress(TimeoutError):
+            with suppress(TimeoutError), self.client.as_current():
                 wait(futures, timeout=HOME_SECONDS)
             try:
                 self.client.sync(

@@ -234,6 +234,10 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("cluster.dashboard_address=here", "cluster.dashboard_address: needs host:port"),
         ("cluster={kind: address, address: 'h:1'}", "needs a scheduler's address, tcp://host:port"),
         ("cluster={kind: address, address: 'tls://h:1'}", "cluster.security: is missing; a tls:// address"),
+        ("output.encoding.probability=uint4", "output.encoding.probability: is the string 'uint4'"),
+        ("output.encoding.compresor=none", 'did you mean "compressor"?'),
+        ("output.encoding.level=0", "output.encoding.level: needs at least 1"),
+        ("output.encoding={compressor: gzip, level: 10}", "level: is 10; gzip has levels 1 to 9"),
         ("output.variables=[labels]", "output.variables[0]: is the string 'labels'"),
         ("options.a.b=.nan", "options.a.b: is infinite or undefined"),
         ("options=3", "options: needs a mapping of keys, got the integer 3"),
@@ -644,6 +648,7 @@ def test_to_yaml_works_from_where_it_lies(tmp_path: Path, monkeypatch: pytest.Mo
         ("fit.tolerance=1e-5", False),
         ("fit.kernels=reference", False),
         ("output.variables=[label]", False),
+        ("output.encoding.probability=uint8", False),
         ("options.a=1", False),
     ],
 )

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from distem.data import assignment, results
 from distem.data.arrays import from_array
 from distem.data.assignment import VARIABLES, create_assignment
+from distem.data.encoding import Encoding
 from distem.data.grid import Grid
 from distem.data.open import open_source
 from distem.data.results import create_result, finalise, status, write_group
@@ -125,6 +126,54 @@ def test_a_result_opens_as_a_tree_on_the_input_s_grid(tmp_path, version):
     assert_array_equal(receipt.counts, np.bincount(label[label >= 0], minlength=K))
     assert receipt.log_density == pytest.approx(np.nansum(density))
     assert receipt.mass == 250
+
+
+@pytest.mark.parametrize("compressor", ["zstd", "blosc", "gzip", "none"])
+@pytest.mark.parametrize(
+    ("dtype", "error"), [("float64", 0.0), ("float32", 2.0**-25), ("float16", 2.0**-12), ("uint8", 1 / 510)]
+)
+def test_encoded_probabilities_are_within_their_error_and_nothing_else_changes(
+    tmp_path, dtype, error, compressor
+):
+    ds, source = cube(3, tmp_path)
+    path = str(tmp_path / "result.zarr")
+    create_result(path)
+    assign(source, create_assignment(path, source, K, encoding=Encoding(dtype, compressor, 3)))
+    finalise(path)
+    label, p, density = expected(np.stack([ds.a.values.ravel(), ds.b.values.ravel()], -1), ds.a.shape)
+    stored = zarr.open_array(path, path="assignment/probability", mode="r")
+    assert stored.dtype == dtype
+    assert [type(codec).__name__ for codec in stored.compressors[-1:]] == ["Crc32cCodec"]
+    with xr.open_datatree(path, engine="zarr") as tree:
+        got = tree["assignment"].load()
+    assert_array_equal(np.isnan(got.probability), np.isnan(p))
+    assert np.nanmax(np.abs(got.probability.values - p)) <= error * (1 + 1e-6) + 1e-16
+    assert_array_equal(got.label, label)
+    assert_array_equal(got.log_density, density)
+    assert_allclose(got.uncertainty, 1 - p.max(-1))
+
+
+@given(st.floats(0, 1))
+def test_a_byte_is_at_most_half_a_step_off(p):
+    encoding = Encoding("uint8")
+    (byte,) = encoding.pack(np.array([p]))
+    assert byte < encoding.fill_value
+    decoded = byte * encoding.attributes["scale_factor"] + encoding.attributes["add_offset"]
+    assert abs(decoded - p) <= 1 / 510 + 1e-15
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"probability": "int8"}, "cannot be stored as int8"),
+        ({"compressor": "lzma"}, "no compressor lzma"),
+        ({"compressor": "gzip", "level": 10}, "It can be 1 to 9"),
+        ({"level": 0}, "zstd has no level 0"),
+    ],
+)
+def test_an_encoding_that_is_not_there_is_refused(wrong, says):
+    with pytest.raises(ConfigError, match=says):
+        Encoding(**wrong)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -22,6 +22,7 @@ from distem.execution.base import (
     pass_name,
     reduce_blocks,
     reduce_rows,
+    share_out,
 )
 from distem.execution.dask import PARTITIONS_PER_THREAD, DaskBlocks, local_capacity
 from distem.execution.serial import SerialExecutor
@@ -124,6 +125,23 @@ def test_an_error_in_a_block_comes_out_as_it_is(place, resident):
         executor.open(blocks, resident=resident, partitions=2) as opened,
     ):
         opened.map_reduce(BlockNumbers())
+
+
+@examples(60)
+@given(
+    st.lists(st.integers(0, 1000), min_size=1, max_size=40),
+    st.lists(st.integers(1, 8), min_size=1, max_size=6),
+)
+def test_workers_get_equal_shares(sizes, threads):
+    """No worker could be spared its last partition: with it, all others had as much per thread."""
+    spans = {(i, i + 1): size for i, size in enumerate(sizes)}
+    workers = {f"w{i}": count for i, count in enumerate(threads)}
+    shares = share_out(spans, workers)
+    assert sorted(span for mine in shares.values() for span in mine) == sorted(spans)
+    load = {w: sum(spans[s] for s in shares.get(w, [])) / workers[w] for w in workers}
+    for worker, mine in shares.items():
+        lightest = min(spans[s] for s in mine)
+        assert load[worker] - lightest / workers[worker] <= min(load.values()) + 1e-9
 
 
 def test_a_pass_has_a_name():

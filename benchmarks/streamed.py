@@ -1,0 +1,84 @@
+"""Passes that read their rows anew from Zarr, beside pure decoding and a resident pass."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import Goal, Section, Table, seconds, take_turns
+from benchmarks.paths import FEATURES, THREADS, Decode, blocks, cpu_of, em_pass, problem, store
+from distem.execution.dask import local
+
+COMPONENTS = (8, 64)
+COSTS = 1.15
+SPEED = 0.9
+
+
+def run(quick: bool) -> Section:
+    rows = 1_000_000 if quick else 4_000_000
+    chunks = rows // 50_000
+    cpu = Table(
+        f"CPU seconds a pass, workers and driver, {rows:,} × {FEATURES} in {chunks} chunks",
+        ("stored", "k", "decoding", "resident", "streamed", "× their sum"),
+    )
+    wall = Table("Seconds a pass", ("stored", "k", "decoding", "resident", "streamed", "× resident speed"))
+    with tempfile.TemporaryDirectory() as folder:
+        for dtype in ("float64", "float32"):
+            source = store(Path(folder) / f"{dtype}.zarr", rows, chunks, dtype)
+            measure(cpu, wall, dtype, blocks(source, dtype), 3 if quick else 5)
+    return Section(
+        "Streamed rows",
+        f"Every pass reads and decodes every chunk again (Zarr 3, default Zstd), scales it, runs the E-step; "
+        f"{THREADS} workers of one thread. Decoding is the same without the E-step. CPU seconds are user and "
+        "system time of the workers and the driver.",
+        [cpu, wall],
+        tried=TRIED,
+    )
+
+
+def measure(cpu: Table, wall: Table, dtype: str, data: Any, repeats: int) -> None:
+    with ExitStack() as stack:
+        executor = stack.enter_context(local(THREADS, dashboard_address=None))
+        pids = [int(pid) for pid in executor.client.run(_pid).values()]
+        streamed = stack.enter_context(executor.open(data, resident=False))
+        resident = stack.enter_context(executor.open(data, resident=True))
+        passes: dict[tuple[str, int], Any] = {("decoding", 0): partial(streamed.map_reduce, Decode())}
+        for k in COMPONENTS:
+            passes["resident", k] = em_pass(resident, *problem(k))
+            passes["streamed", k] = em_pass(streamed, *problem(k))
+        spent: dict[Any, list[float]] = {what: [] for what in passes}
+
+        def timed(what: tuple[str, int]) -> float:
+            took = 0.0
+
+            def call() -> None:
+                nonlocal took
+                took = seconds(passes[what])
+
+            spent[what].append(cpu_of(call, pids))
+            return took
+
+        turns = take_turns({what: partial(timed, what) for what in passes}, repeats)  # type: ignore[misc]
+    took = {what: statistics.median(times) for what, times in turns.items()}
+    cost = {what: statistics.median(times[1:]) for what, times in spent.items()}  # the first warms up
+    for k in COMPONENTS:
+        three = (("decoding", 0), ("resident", k), ("streamed", k))
+        decoding, kept, read = (cost[what] for what in three)
+        cpu.add(dtype, k, *(f"{cost[what]:.3f}" for what in three), Goal(read / (decoding + kept), COSTS))
+        speed = took["resident", k] / took["streamed", k]
+        # the goal on speed is for k = 64: at few components reading is most of the work
+        shown = Goal(speed, SPEED, at_least=True) if k == max(COMPONENTS) else f"{speed:.2f}"
+        wall.add(dtype, k, *(f"{took[what]:.3f}" for what in three), shown)
+
+
+def _pid() -> int:
+    import os
+
+    return os.getpid()
+
+
+TRIED = ""
