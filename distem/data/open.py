@@ -24,6 +24,7 @@ def open_source(
     group: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     block_rows: int | None = None,
+    decoder: str = "zarr",
 ) -> Source:
     """Open data by its kind and path.
 
@@ -47,6 +48,8 @@ def open_source(
         For fsspec, where `path` is a URL.
     block_rows : int, optional
         Rows read at once, for formats that have no chunks of their own.
+    decoder : {"zarr", "zarrs"}, optional
+        What decodes a Zarr store: Zarr's own codecs, or those of the zarrs package.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def open_source(
         if kind == "zarr":
             from distem.data.zarr_store import ZarrStore
 
-            store = ZarrStore.at(path, group, storage_options)
+            store = ZarrStore.at(path, group, storage_options, decoder)
         else:
             from distem.data.netcdf import NetcdfStore
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +19,7 @@ from distem.data._names import need, no_such
 from distem.data.files import frozen, is_url, stamp, thawed
 from distem.data.source import reason
 from distem.data.variables import Opened, Stored
-from distem.errors import DataError
+from distem.errors import ConfigError, DataError
 
 # indexes of dimension coordinates would be loaded whole: a coordinate may be as long as the data
 NO_INDEXES: dict[str, Any] = (
@@ -39,6 +41,8 @@ class ZarrStore:
         Path of the group inside it; "" for the root.
     options : str
         Storage options as JSON; they may hold secrets and are not shown.
+    decoder : {"zarr", "zarrs"}
+        Zarr's own codecs, or those of the zarrs package, in Rust: the same values.
     version : tuple of int
         Tells a rewritten store from the one that is held open.
     """
@@ -47,18 +51,38 @@ class ZarrStore:
     group: str = ""
     options: str = field(default="{}", repr=False)
     version: tuple[int, ...] = ()
+    decoder: str = "zarr"
 
     kind = "zarr"
     keeps = False
 
     @classmethod
-    def at(cls, path: str, group: str | None = None, options: Mapping[str, Any] | None = None) -> ZarrStore:
-        """Describe the store at a path."""
+    def at(
+        cls,
+        path: str,
+        group: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        decoder: str = "zarr",
+    ) -> ZarrStore:
+        """Describe the store at a path.
+
+        Raises
+        ------
+        ConfigError
+            The decoder is none, or cannot read from a URL.
+        """
+        if decoder not in ("zarr", "zarrs"):
+            raise ConfigError(f"There is no decoder {decoder}.", "data.decoder can be zarr or zarrs.")
         if is_url(path):
+            if decoder == "zarrs":
+                raise ConfigError(
+                    "data.decoder is zarrs, which reads local stores.", "Leave it out for URLs."
+                )
             return cls(path, group or "", frozen(options))
         path = os.path.abspath(path)
         names = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
-        return cls(path, group or "", frozen(options), stamp(*(os.path.join(path, name) for name in names)))
+        version = stamp(*(os.path.join(path, name) for name in names))
+        return cls(path, group or "", frozen(options), version, decoder)
 
     @property
     def where(self) -> str:
@@ -77,7 +101,13 @@ class ZarrStore:
         ------
         DataError
             If there is no Zarr store, or no such group.
+        ConfigError
+            If what decodes it is not installed.
         """
+        with _decoding(self.decoder):
+            return self._open()
+
+    def _open(self) -> Opened:
         if not is_url(self.path) and not os.path.exists(self.path):
             raise DataError(f"There is no Zarr store at {self.path}.", "Check data.path.")
         try:
@@ -126,6 +156,20 @@ class ZarrStore:
         found = sorted((str(name), variable) for name, variable in dataset.variables.items())
         variables = {name: Stored.of(variable) for name, variable in found}
         return Opened(variables, arrays, _chunks(arrays), dict(dataset.attrs), _key(arrays))
+
+
+@contextmanager
+def _decoding(decoder: str) -> Iterator[None]:
+    """Choose what decodes the arrays that are opened meanwhile."""
+    if decoder == "zarr":
+        yield
+        return
+    try:
+        importlib.import_module("zarrs")
+    except ImportError as error:
+        raise need("zarrs", "data.decoder: zarrs", error) from error
+    with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}):
+        yield
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,5 @@
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from distem.data.open import open_like, open_source
 from distem.data.transform import Transform
+from distem.data.variables import opened
 from distem.errors import ConfigError, DamagedChunkError, DataError
 
 rng = np.random.default_rng(1)
@@ -321,3 +323,29 @@ def test_secrets_are_not_shown():
 
     store = ZarrStore.at("s3://bucket/x", options={"key": "SECRET"})
     assert "SECRET" not in repr(store)
+
+
+def test_zarrs_decodes_the_same_rows(tmp_path):
+    pytest.importorskip("zarrs")
+    path = write(tmp_path / "s.zarr", flights(), delay={"chunks": (100,)})
+    ours, theirs = (
+        open_source("zarr", path, ["delay", "time"], decoder=which) for which in ("zarr", "zarrs")
+    )
+    assert_array_equal(rows_of(pickle.loads(pickle.dumps(theirs))), rows_of(ours))
+    pipeline = type(opened(theirs.reader.store).arrays["delay"]._async_array.codec_pipeline)
+    assert pipeline.__module__.startswith("zarrs")
+    assert (
+        "zarrs" not in type(opened(ours.reader.store).arrays["delay"]._async_array.codec_pipeline).__module__
+    )
+    assert theirs.describe() == ours.describe()
+
+
+def test_a_decoder_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "s.zarr", flights())
+    with pytest.raises(ConfigError, match="zarr or zarrs"):
+        open_source("zarr", path, ["delay"], decoder="zar")
+    with pytest.raises(ConfigError, match="local stores"):
+        open_source("zarr", "memory://s.zarr", ["delay"], decoder="zarrs")
+    monkeypatch.setitem(sys.modules, "zarrs", None)
+    with pytest.raises(ConfigError, match=r"needs zarrs, which is not installed.*distem\[zarrs\]"):
+        open_source("zarr", path, ["delay"], decoder="zarrs")
