@@ -1,20 +1,25 @@
-"""Dask arrays as data: lazy blocks of rows, and lazy answers on their chunks."""
+"""Dask arrays as data: lazy blocks of rows, and lazy answers on their chunks.
+
+Imports of dask.array are late: a run on stored data never needs it, and each of its workers would import it.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dask
-import dask.array as da
 import numpy as np
 from distributed import Client, Future
 from numpy.typing import DTypeLike, NDArray
 
 from distem.errors import DataError
 from distem.types import Rows
+
+if TYPE_CHECKING:
+    import dask.array as da
 
 
 class Transformer(Protocol):
@@ -79,6 +84,8 @@ def _load_computed(
 
 def is_dask(x: Any) -> bool:
     """Whether `x` is a Dask array, or an xarray object backed by one."""
+    import dask.array as da
+
     return isinstance(getattr(x, "data", x), da.Array) or isinstance(x, da.Array)
 
 
@@ -105,6 +112,8 @@ def lazy_weights(weights: Any, x: da.Array) -> da.Array:
     DataError
         Their shape is not that of the rows.
     """
+    import dask.array as da
+
     weights = weights if isinstance(weights, da.Array) else da.from_array(np.asarray(weights))
     if weights.shape != x.shape[:-1]:
         raise DataError(
@@ -158,6 +167,7 @@ def map_rows(
     trailing : tuple of int
         Shape the function puts in the features' place.
     """
+    import dask.array as da
 
     def apply(chunk: NDArray[Any], block_info: Any = None) -> NDArray[Any]:
         start = [low for low, _ in block_info[0]["array-location"]] if block_info else [0] * chunk.ndim
@@ -177,4 +187,6 @@ def map_rows(
 
 def from_zarr(x: Any) -> da.Array:
     """A Zarr array as a Dask array on its own chunks."""
+    import dask.array as da
+
     return da.from_zarr(x)
