@@ -20,7 +20,7 @@ from distem.errors import FitError
 from distem.events import CandidateDone, ComponentCollapsed, Event, Observer, PassDone, silent
 from distem.execution.base import BlockSet, one_blas_thread
 from distem.models.base import Model
-from distem.types import Rows
+from distem.types import Float64, Rows
 
 ROUNDING = 1e-12
 """An accelerated step is taken back when the likelihood falls by more than this share of itself."""
@@ -116,7 +116,7 @@ class Climb:
             return [CandidateDone(self.name, len(self.trace), self.reason.converged, self.reason.sentence)]
         if not accepted:
             self.params, self.fallback = self.fallback, None
-            self.accelerator.restart()
+            self.accelerator.taken_back()
             return []
         return self._step(stats)
 
@@ -128,7 +128,7 @@ class Climb:
             self.fallback, self.fresh = None, True
             self.accelerator.restart()
             return events
-        proposal = self._proposal(update)
+        proposal = self._proposal(update, float(stats.mean_log_likelihood))
         self.params, self.fallback = (update, None) if proposal is None else (proposal, update)
         return []
 
@@ -143,11 +143,25 @@ class Climb:
             events.append(ComponentCollapsed(len(self.trace), self.name, component, action))
         return params, events
 
-    def _proposal(self, update: Any) -> Any:
+    def _proposal(self, update: Any, value: float) -> Any:
         if isinstance(self.accelerator, Plain):
             return None
-        vector = self.accelerator.propose(self.model.pack(self.params), self.model.pack(update))
-        if vector is None or not np.isfinite(vector).all():
+        vector = self.accelerator.propose(
+            self.model.pack(self.params),
+            self.model.pack(update),
+            value=value,
+            natural=lambda differences: self.model.natural(differences, self.params),
+        )
+        if vector is None:
+            return None
+        proposal = self._unpacked(vector, update)
+        if proposal is None:
+            self.accelerator.taken_back()
+        return proposal
+
+    def _unpacked(self, vector: Float64, update: Any) -> Any:
+        """The parameters of a proposal; None where there are no such."""
+        if not np.isfinite(vector).all():
             return None
         with np.errstate(over="ignore", invalid="ignore"):
             try:

@@ -65,22 +65,29 @@ def gain_left(trace: Trace) -> float | None:
     """Aitken's estimate of the log-likelihood per row still to be gained.
 
     With steps s1 <- s2 <- s3 (latest first) and rate a = max(s1/s2, s2/s3), a geometric tail
-    leaves s1 a / (1 - a). None while the steps do not shrink, or there are too few [1]_.
+    leaves s1 a / (1 - a). Steps of an accelerated climb are irregular: a short one between long ones says
+    little. So the last three steps and the three before them, each added up, are held against each other
+    likewise, and the larger estimate counts. None while the steps do not shrink, or there are too few [1]_.
 
     References
     ----------
     .. [1] McLachlan and Krishnan, The EM Algorithm and Extensions, 2nd ed., section 4.9.
     """
-    values = recent(trace, 4)
+    values = recent(trace, 7)
     if len(values) < 4:
         return None
-    s3, s2, s1 = np.diff(values)
+    s3, s2, s1 = np.diff(values)[-3:]
     if abs(s1) <= FLAT * max(1.0, abs(values[-1])):
         return 0.0
     if s1 <= 0 or s2 <= 0 or s3 <= 0:
         return None
-    rate = max(s1 / s2, s2 / s3)
-    return float(s1 * rate / (1.0 - rate)) if rate < 1.0 else None
+    tails = [(s1, max(s1 / s2, s2 / s3))]
+    if len(values) == 7:
+        first, last = values[3] - values[0], values[6] - values[3]
+        tails.append((last, last / first if first > 0.0 else 1.0))
+    if max(rate for _, rate in tails) >= 1.0:
+        return None
+    return float(max(step * rate / (1.0 - rate) for step, rate in tails))
 
 
 @dataclass(frozen=True, slots=True)

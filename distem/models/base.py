@@ -118,6 +118,12 @@ class Model(Protocol):
     def unpack(self, vector: Float64, like: Any) -> Any:
         """The parameters of an unconstrained vector."""
 
+    def natural(self, differences: Float64, params: Any) -> Float64:
+        """Differences of packed parameters (m, p) in units of the complete data's information per row.
+
+        In the units returned, shape (m, q), that information is the identity at `params`.
+        """
+
     def collapsed(self, stats: Any, params: Any) -> tuple[int, ...]:
         """Components that, after the M-step, have lost their rows or their spread."""
 

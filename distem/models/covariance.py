@@ -56,6 +56,12 @@ class Covariance(Protocol):
     def unpack(self, vector: Float64, k: int, d: int) -> Float64:
         """The covariances of `vector`."""
 
+    def whiten(self, shifts: Float64, factors: Float64) -> Float64:
+        """Shifts of the means, shape (m, k, d), in standard deviations."""
+
+    def natural(self, differences: Float64, weights: Float64, factors: Float64, d: int) -> Float64:
+        """Differences of packed covariances (m, p) in units of the information of one row."""
+
     def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
         """Give one component the average covariance of the others."""
 
@@ -114,6 +120,17 @@ def _unpack_matrix(vector: Float64, d: int) -> Float64:
     return np.asarray(lower @ lower.T)
 
 
+def _natural_matrix(differences: Float64, factor: Float64) -> Float64:
+    """With L the Cholesky factor of Sigma and A = L^-1 dL: 2 A_ii^2 and A_ij^2 add up to the information."""
+    d = factor.shape[0]
+    change = np.zeros((len(differences), d, d))
+    change[:, np.arange(d), np.arange(d)] = differences[:, :d] / np.diagonal(factor)
+    change[(slice(None), *np.tril_indices(d, -1))] = differences[:, d:]
+    change = factor.T @ change
+    change[:, np.arange(d), np.arange(d)] *= np.sqrt(2.0)
+    return np.asarray(change[(slice(None), *np.tril_indices(d))])
+
+
 def _mean_of_others(covariances: Float64, weights: Float64, component: int) -> Float64:
     others = weights.copy()
     others[component] = 0.0
@@ -164,6 +181,14 @@ class Full:
     def unpack(self, vector: Float64, k: int, d: int) -> Float64:
         return np.stack([_unpack_matrix(part, d) for part in np.split(vector, k)])
 
+    def whiten(self, shifts: Float64, factors: Float64) -> Float64:
+        return np.asarray(np.matmul(shifts[:, :, None, :], factors)[:, :, 0, :])
+
+    def natural(self, differences: Float64, weights: Float64, factors: Float64, d: int) -> Float64:  # noqa: ARG002
+        parts = np.split(differences, len(weights), axis=1)
+        pairs = zip(np.sqrt(weights), parts, factors, strict=True)
+        return np.concatenate([root * _natural_matrix(part, factor) for root, part, factor in pairs], axis=1)
+
     def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
         return _mean_of_others(covariances, weights, component)
 
@@ -209,6 +234,12 @@ class Tied:
 
     def unpack(self, vector: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return _unpack_matrix(vector, d)
+
+    def whiten(self, shifts: Float64, factors: Float64) -> Float64:
+        return shifts @ factors
+
+    def natural(self, differences: Float64, weights: Float64, factors: Float64, d: int) -> Float64:  # noqa: ARG002
+        return _natural_matrix(differences, factors)
 
     def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:  # noqa: ARG002
         return covariances
@@ -256,6 +287,12 @@ class Diag:
     def unpack(self, vector: Float64, k: int, d: int) -> Float64:
         return np.exp(vector).reshape(k, d)
 
+    def whiten(self, shifts: Float64, factors: Float64) -> Float64:
+        return shifts * factors
+
+    def natural(self, differences: Float64, weights: Float64, factors: Float64, d: int) -> Float64:  # noqa: ARG002
+        return np.asarray(differences * np.repeat(np.sqrt(weights / 2.0), d))
+
     def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
         return _mean_of_others(covariances, weights, component)
 
@@ -302,6 +339,12 @@ class Spherical:
 
     def unpack(self, vector: Float64, k: int, d: int) -> Float64:  # noqa: ARG002
         return np.exp(vector)
+
+    def whiten(self, shifts: Float64, factors: Float64) -> Float64:
+        return shifts * factors[:, None]
+
+    def natural(self, differences: Float64, weights: Float64, factors: Float64, d: int) -> Float64:  # noqa: ARG002
+        return differences * np.sqrt(weights * d / 2.0)
 
     def relocate(self, covariances: Float64, weights: Float64, component: int) -> Float64:
         return _mean_of_others(covariances, weights, component)

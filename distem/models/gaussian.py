@@ -184,6 +184,17 @@ class Gaussian:
         covariances = self.shape.regularise(covariances, 0.0, self._least(d))
         return self.theta(vector[: k * d].reshape(k, d).copy(), covariances)
 
+    def natural(self, differences: Float64, weights: Float64, theta: GaussianTheta) -> Float64:
+        """Differences of packed parameters (m, p) in units of the information of one row.
+
+        `weights` (k,) is the share of rows of each component.
+        """
+        k, d = theta.means.shape
+        means = differences[:, : k * d].reshape(-1, k, d) * np.sqrt(weights)[:, None]
+        means = self.shape.whiten(means, theta.precisions_cholesky).reshape(len(differences), -1)
+        rest = self.shape.natural(differences[:, k * d :], weights, theta.precisions_cholesky, d)
+        return np.concatenate([means, rest], axis=1)
+
     def relocate(
         self, theta: GaussianTheta, weights: Float64, component: int, where: Float64
     ) -> GaussianTheta:

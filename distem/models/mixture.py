@@ -99,6 +99,13 @@ class Mixture:
         weights = np.exp(logs - logs.max())
         return MixtureParams(weights / weights.sum(), self.component.unpack(vector[like.k :], like.theta))
 
+    def natural(self, differences: Float64, params: MixtureParams) -> Float64:
+        """Log weights about their mean, times the roots of the weights; then the component's."""
+        weights, logs = params.weights, differences[:, : params.k]
+        logs = np.sqrt(weights) * (logs - (logs @ weights)[:, None])
+        rest = self.component.natural(differences[:, params.k :], weights, params.theta)
+        return np.concatenate([logs, rest], axis=1)
+
     def collapsed(self, stats: MixtureStats, params: MixtureParams) -> tuple[int, ...]:
         """Components that hold no row, or one row and no spread."""
         if stats.n == 0 or params.k == 1:
