@@ -8,6 +8,7 @@ and have the same bits. A *partition* is a subtree: a run of blocks between two 
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -56,6 +57,33 @@ def merge(span: Span, done: Mapping[Span, S]) -> S:
         raise KeyError(f"block {block} of {span} is in no partition")
 
     return fold(span, missing, done)
+
+
+def merge_groups(whole: Span, parts: Sequence[Span], most: int) -> list[tuple[Span, Sequence[Span]]]:
+    """Group partitions below the highest nodes of the tree that hold at most so many of them.
+
+    Parameters
+    ----------
+    whole : (int, int)
+        The root.
+    parts : sequence of span
+        Nodes that together cover it, in order.
+    most : int
+        How many of them a group may have.
+    """
+    found: list[tuple[Span, Sequence[Span]]] = []
+
+    def visit(span: Span, first: int, last: int) -> None:
+        if last - first <= most:
+            found.append((span, parts[first:last]))
+            return
+        cut = middle(span)
+        between = bisect_left(parts, cut, first, last, key=lambda part: part[0])
+        visit((span[0], cut), first, between)
+        visit((cut, span[1]), between, last)
+
+    visit(whole, 0, len(parts))
+    return found
 
 
 def partition(sizes: Sequence[int], count: int) -> list[Span]:

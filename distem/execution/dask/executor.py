@@ -25,7 +25,7 @@ from distem.execution.base import (
     Span,
     load,
     merge,
-    middle,
+    merge_groups,
     partition,
     pass_name,
     pin_blas_for_good,
@@ -108,29 +108,18 @@ class DaskBlocks:
 
     def _merge_level(self, whole: Span, futures: dict[Span, Future], key: str) -> dict[Span, Future]:
         """Merge on the workers what lies below each subtree of at most MERGE_FAN_IN sums."""
-        merged: dict[Span, Future] = {}
-
-        def visit(span: Span) -> None:
-            if span in futures:
-                merged[span] = futures[span]
-                return
-            parts = [part for part in futures if span[0] <= part[0] and part[1] <= span[1]]
-            if len(parts) <= MERGE_FAN_IN:
-                merged[span] = self.client.submit(
-                    _merge_sums,
-                    span,
-                    parts,
-                    [futures[p] for p in parts],
-                    key=f"{key}-{span[0]}-{span[1]}",
-                    pure=False,
-                )
-                return
-            cut = middle(span)
-            visit((span[0], cut))
-            visit((cut, span[1]))
-
-        visit(whole)
-        return merged
+        groups = merge_groups(whole, list(futures), MERGE_FAN_IN)
+        spans, parts = zip(*((span, group) for span, group in groups if span not in futures), strict=True)
+        merged = self.client.map(
+            _merge_sums,
+            spans,
+            parts,
+            [[futures[part] for part in group] for group in parts],
+            key=[f"{key}-{span[0]}-{span[1]}" for span in spans],
+            pure=False,
+        )
+        known = futures | dict(zip(spans, merged, strict=True))
+        return {span: known[span] for span, _ in groups}
 
 
 class DaskExecutor:

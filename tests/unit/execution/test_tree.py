@@ -17,6 +17,7 @@ from distem.execution.base import (
     fold,
     load,
     merge,
+    merge_groups,
     middle,
     partition,
     pass_name,
@@ -166,8 +167,8 @@ def test_sums_of_many_partitions_are_merged_on_the_workers_with_the_same_bits(bl
     whole = fold((0, blocks), values.__getitem__)
 
     class Client:
-        def submit(self, function, *args, key, pure):
-            return function(*args)
+        def map(self, function, *columns, key, pure):
+            return [function(*row) for row in zip(*columns, strict=True)]
 
     spans = partition([1] * blocks, count)
     opened = DaskBlocks(Client(), [None] * blocks, spans, None)
@@ -178,3 +179,21 @@ def test_sums_of_many_partitions_are_merged_on_the_workers_with_the_same_bits(bl
         rounds += 1
         assert rounds < 10
     assert merge((0, blocks), sums).tobytes() == whole.tobytes()
+
+
+@given(sizes, st.integers(1, 80), st.integers(1, 20))
+def test_merge_groups_are_the_highest_nodes_with_few_enough_parts(sizes, count, most):
+    parts, whole = partition(sizes, count), (0, len(sizes))
+    groups = merge_groups(whole, parts, most)
+    assert [part for _, group in groups for part in group] == parts
+
+    def below(span):
+        return [part for part in parts if span[0] <= part[0] and part[1] <= span[1]]
+
+    tree = list(nodes(whole))
+    for span, group in groups:
+        assert span in tree
+        assert below(span) == group
+        assert 1 <= len(group) <= most
+        above = [node for node in tree if node != span and node[0] <= span[0] and span[1] <= node[1]]
+        assert all(len(below(node)) > most for node in above)
