@@ -143,6 +143,7 @@ def answers_tied(
     stride = point.size
     lanes = BYTES // point.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile, z = tiles.buffer(rows * stride, point), tiles.buffer(lanes * stride, point)
     whitened = tiles.buffer(rows * stride, point)
     joint = tiles.buffer(rows * tiles.padded(k), point)
@@ -153,7 +154,7 @@ def answers_tied(
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.whiten(tile, panels, stride, point, point, packed, z, whitened)
-        tiles.squares_white(whitened, panels, stride, d, white, white, joint, k)
+        tiles.squares_white(whitened, panels, stride, d, white, white, joint, k, flat, (start + rows) * d)
         tiles.half_joint(joint, panels, k, half, cap, top)
         tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         put_answers(
@@ -179,6 +180,7 @@ def answers_diag(
     stride = high.size // k
     lanes = BYTES // high.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     joint = tiles.buffer(rows * tiles.padded(k), high)
     top, inverse, roots = np.empty(rows), np.empty(rows), np.empty(rows)
@@ -187,7 +189,7 @@ def answers_diag(
     resp = np.empty(n * k if asked else 0)
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
-        tiles.squares_diag(tile, panels, stride, d, high, high, scale, joint, k)
+        tiles.squares_diag(tile, panels, stride, d, high, high, scale, joint, k, flat, (start + rows) * d)
         tiles.half_joint(joint, panels, k, half, cap, top)
         tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         put_answers(

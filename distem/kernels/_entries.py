@@ -53,16 +53,19 @@ def densities_tied(
     n, d = x.shape
     k = logs.size
     stride = point.size
-    lanes = BYTES // point.itemsize
-    tile = tiles.buffer(panels * lanes * stride, point)
-    whitened = tiles.buffer(panels * lanes * stride, point)
-    z = tiles.buffer(lanes * stride, point)
-    square = tiles.buffer(panels * lanes * tiles.padded(k), point)
+    rows = panels * (BYTES // point.itemsize)
+    flat = x.reshape(x.size)
+    tile = tiles.buffer(rows * stride, point)
+    whitened = tiles.buffer(rows * stride, point)
+    z = tiles.buffer(rows // panels * stride, point)
+    square = tiles.buffer(rows * tiles.padded(k), point)
     result = np.empty((n, k))
-    for start in range(0, n, panels * lanes):
+    for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
-        tiles.squares_white(whitened, panels, stride, d, white, white_low, square, k)
+        tiles.squares_white(
+            whitened, panels, stride, d, white, white_low, square, k, flat, (start + rows) * d
+        )
         tiles.put_densities(square, panels, k, logs, cap, start, result)
     return result
 
@@ -75,13 +78,14 @@ def densities_diag(
     n, d = x.shape
     k = logs.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
-    tile = tiles.buffer(panels * lanes * stride, high)
-    square = tiles.buffer(panels * lanes * tiles.padded(k), high)
+    rows = panels * (BYTES // high.itemsize)
+    flat = x.reshape(x.size)
+    tile = tiles.buffer(rows * stride, high)
+    square = tiles.buffer(rows * tiles.padded(k), high)
     result = np.empty((n, k))
-    for start in range(0, n, panels * lanes):
+    for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
-        tiles.squares_diag(tile, panels, stride, d, high, low, scale, square, k)
+        tiles.squares_diag(tile, panels, stride, d, high, low, scale, square, k, flat, (start + rows) * d)
         tiles.put_densities(square, panels, k, logs, cap, start, result)
     return result
 
@@ -131,6 +135,7 @@ def moments_blend(
     stride = point.size
     lanes = BYTES // point.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     rooted = tiles.buffer(rows * stride, high)
     z = tiles.buffer(lanes * stride, high)
@@ -138,16 +143,16 @@ def moments_blend(
     inverse = tiles.buffer(rows, high)
     roots = tiles.buffer(rows, high)
     here = np.empty(k)
-    mass, first = np.zeros(k), np.zeros(high.size)
+    mass, blocks = np.zeros(k), moments.first_blocks(stride, k)
     second, pairs = np.zeros(moments.packed_size(stride)), np.zeros(moments.packed_size(tiles.padded(k)))
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
         moments.add_blended(
-            tile, panels, stride, d, high, low, point, point_low, blend, shares, k, inverse, roots, z, rooted,
-            here, mass, first, second, pairs,
+            tile, panels, stride, high, low, point, point_low, blend, shares, k, inverse, roots, z, rooted,
+            here, mass, blocks, second, pairs, flat, (start + rows) * d,
         )  # fmt: skip
-    return mass, first, second, pairs
+    return mass, moments.from_blocks(blocks, stride, k, 0, 1), second, pairs
 
 
 @entry
@@ -158,18 +163,20 @@ def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, panels: in
     stride = high.size // k
     lanes = BYTES // high.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     shares = tiles.buffer(rows * tiles.padded(k), high)
     here = np.empty(k)
-    mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(high.size)
+    mass, blocks = np.zeros(k), moments.squares_blocks(stride, k)
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_tile(resp, start, shares, tiles.padded(k), panels)
         moments.add_masses(shares, panels, k, here, mass)
         moments.add_first_and_squares(
-            tile, panels, stride, d, high, low, shares, k, here, first, second
+            tile, panels, stride, high, low, shares, k, here, blocks, flat, (start + rows) * d
         )  # fmt: skip
-    return 0.0, mass, first, second
+    first = moments.from_blocks(blocks, stride, k, 0, 2)
+    return 0.0, mass, first, moments.from_blocks(blocks, stride, k, 1, 2)
 
 
 @entry
@@ -240,6 +247,7 @@ def e_step_tied(
     stride = point.size
     lanes = BYTES // high.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     whitened = tiles.buffer(rows * stride, high)
     joint = tiles.buffer(rows * tiles.padded(k), high)
@@ -248,20 +256,22 @@ def e_step_tied(
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms, sums = np.empty(rows), np.empty(rows), np.empty(k)
     mass, first = np.zeros(k), np.zeros(high.size)
+    blocks = moments.first_blocks(stride, k)
     second, pairs = np.zeros(moments.packed_size(stride)), np.zeros(moments.packed_size(tiles.padded(k)))
     likelihood = 0.0
     for start in range(0, n, rows):
+        ahead = (start + rows) * d
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_weights(weights, n, start, w)
         tiles.whiten(tile, panels, stride, point, point_low, packed, z, whitened)
-        tiles.squares_white(whitened, panels, stride, d, white, white_low, joint, k)
+        tiles.squares_white(whitened, panels, stride, d, white, white_low, joint, k, flat, ahead)
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         if blended:
             tiles.divide_shares(joint, panels, k, inverse)
             moments.add_blended(
-                tile, panels, stride, d, high, low, point, point_low, blend, joint, k, inverse, roots, z,
-                whitened, sums, mass, first, second, pairs,
+                tile, panels, stride, high, low, point, point_low, blend, joint, k, inverse, roots, z,
+                whitened, sums, mass, blocks, second, pairs, flat, ahead + rows * d // 2,
             )  # fmt: skip
         else:
             for c in range(k):
@@ -270,6 +280,8 @@ def e_step_tied(
                     mass[c] += here
                     moments.first_and_rooted(tile, panels, stride, d, high, low, c, r, s, whitened, first)
                     moments.add_outer(whitened, panels, stride, second, 0)
+    if blended:
+        first = moments.from_blocks(blocks, stride, k, 0, 1)
     return likelihood, mass, first, second, pairs
 
 
@@ -291,24 +303,73 @@ def e_step_diag(
     stride = high.size // k
     lanes = BYTES // high.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     joint = tiles.buffer(rows * tiles.padded(k), high)
     top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
     w, norms, here = np.empty(rows), np.empty(rows), np.empty(k)
-    mass, first, second = np.zeros(k), np.zeros(high.size), np.zeros(high.size)
+    mass, blocks = np.zeros(k), moments.squares_blocks(stride, k)
     likelihood = 0.0
     for start in range(0, n, rows):
+        ahead = (start + rows) * d
         tiles.load_tile(x, start, tile, stride, panels)
         tiles.load_weights(weights, n, start, w)
-        tiles.squares_diag(tile, panels, stride, d, high, low, scale, joint, k)
+        tiles.squares_diag(tile, panels, stride, d, high, low, scale, joint, k, flat, ahead)
         tiles.half_joint(joint, panels, k, half, cap, top)
         likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
         tiles.divide_shares(joint, panels, k, inverse)
         moments.add_masses(joint, panels, k, here, mass)
         moments.add_first_and_squares(
-            tile, panels, stride, d, high, low, joint, k, here, first, second
+            tile, panels, stride, high, low, joint, k, here, blocks, flat, ahead + rows * d // 2
         )  # fmt: skip
-    return likelihood, mass, first, second
+    first = moments.from_blocks(blocks, stride, k, 0, 2)
+    return likelihood, mass, first, moments.from_blocks(blocks, stride, k, 1, 2)
+
+
+@entry
+def e_step_spherical(
+    x: Floats,
+    weights: Float64,
+    high: Floats,
+    low: Floats,
+    scale: Floats,
+    half: Floats,
+    offset: float,
+    cap: float,
+    panels: int,
+) -> Sums:
+    """Return the sums of an E-step with one variance for each component, second moments by component.
+
+    The squared distances of the E-step are what the second moments add up: `scale`, one over the
+    variances, comes in after.
+    """
+    n, d = x.shape
+    k = half.size
+    stride = high.size // k
+    lanes = BYTES // high.itemsize
+    rows = panels * lanes
+    flat = x.reshape(x.size)
+    tile = tiles.buffer(rows * stride, high)
+    joint = tiles.buffer(rows * tiles.padded(k), high)
+    square = tiles.buffer(rows * tiles.padded(k), high)
+    top, inverse, roots = tiles.buffer(rows, high), tiles.buffer(rows, high), tiles.buffer(rows, high)
+    w, norms, here = np.empty(rows), np.empty(rows), np.empty(k)
+    mass, blocks, second = np.zeros(k), moments.first_blocks(stride, k), np.zeros(k)
+    likelihood = 0.0
+    for start in range(0, n, rows):
+        ahead = (start + rows) * d
+        tiles.load_tile(x, start, tile, stride, panels)
+        tiles.load_weights(weights, n, start, w)
+        tiles.squares_white(tile, panels, stride, d, high, low, square, k, flat, ahead)
+        tiles.half_joint_scaled(square, panels, k, scale, half, cap, top, joint)
+        likelihood += tiles.softmax(joint, panels, k, top, w, offset, inverse, roots, norms)
+        tiles.divide_shares(joint, panels, k, inverse)
+        moments.add_masses(joint, panels, k, here, mass)
+        moments.add_square_shares(joint, square, panels, k, second)
+        moments.add_first(
+            tile, panels, stride, high, low, joint, k, here, blocks, flat, ahead + rows * d // 2
+        )  # fmt: skip
+    return likelihood, mass, moments.from_blocks(blocks, stride, k, 0, 1), second
 
 
 @entry
@@ -351,6 +412,7 @@ def nearest(x: Floats, high: Floats, low: Floats, k: int, panels: int) -> tuple[
     n, d = x.shape
     lanes = BYTES // high.itemsize
     rows = panels * lanes
+    flat = x.reshape(x.size)
     stride = high.size // k
     tile = tiles.buffer(rows * stride, high)
     squares = tiles.buffer(rows * tiles.padded(k), high)
@@ -359,7 +421,7 @@ def nearest(x: Floats, high: Floats, low: Floats, k: int, panels: int) -> tuple[
     finite = True
     for start in range(0, n, rows):
         tiles.load_tile(x, start, tile, stride, panels)
-        tiles.squares_white(tile, panels, stride, d, high, low, squares, k)
+        tiles.squares_white(tile, panels, stride, d, high, low, squares, k, flat, (start + rows) * d)
         tiles.nearest_of(squares, panels, k, which, best)
         for t in range(min(rows, n - start)):
             label[start + t] = int(which[t])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from distem.kernels._simd import (
     BYTES,
     centred,
@@ -15,12 +17,18 @@ from distem.kernels._simd import (
     where_less,
     zero_register,
 )
-from distem.kernels._simd_sums import add_row_totals, add_totals, outer, outer_lower, total
-from distem.kernels._tiles import centre_panel, four_rows, padded
+from distem.kernels._simd_sums import (
+    add_row_totals,
+    add_totals,
+    first_step,
+    four_means,
+    outer,
+    outer_lower,
+    squares_step,
+    total,
+)
+from distem.kernels._tiles import centre_panel, fetch_some, fetch_step, four_rows, padded
 from distem.types import Float64, Floats
-
-FEW = 8
-"""Features of a tile that stay in the first-level cache while all components are done."""
 
 
 @inner
@@ -101,35 +109,62 @@ def add_masses(shares: Floats, panels: int, k: int, here: Float64, mass: Float64
 
 
 @inner
+def first_blocks(stride: int, k: int) -> Float64:
+    """Return zeros for `add_first`: a block of eight for two components by four features."""
+    return np.zeros(stride // 4 * ((k + 1) // 2) * 8)
+
+
+@inner
 def add_first(
     tile: Floats,
     panels: int,
     stride: int,
-    d: int,
     high: Floats,
     low: Floats,
     shares: Floats,
     k: int,
     here: Float64,
-    first: Float64,
+    blocks: Float64,
+    x: Floats,
+    ahead: int,
 ) -> None:
-    """Add the first moments of the components that have a share of the tile."""
+    """Add the first moments of the components that have a share of the tile to their blocks.
+
+    Four features at a time stay in the first-level cache while all components are done, two by two;
+    the last of an odd number is paired with itself. Meanwhile half a tile of the flat rows `x` is asked
+    for, from index `ahead`.
+    """
     lanes = BYTES // tile.itemsize
-    for begin in range(0, d, FEW):
-        for c in range(k):
-            if here[c] != 0.0:
-                for i in range(begin, min(begin + FEW, d), 2):  # two: their sums are added up together
-                    at = c * stride + i
-                    sums0 = fill(tile, 0.0)
-                    sums1 = fill(tile, 0.0)
-                    for p in range(panels):
-                        share = load(shares, (p * padded(k) + c) * lanes)
-                        row = (p * stride + i) * lanes
-                        z = centred(load(tile, row), spread(high, at), spread(low, at))
-                        sums0 = fma(share, z, sums0)
-                        z = centred(load(tile, row + lanes), spread(high, at + 1), spread(low, at + 1))
-                        sums1 = fma(share, z, sums1)
-                    add_row_totals(first, at, (sums0, sums1))
+    nothing = zero_register(tile)
+    none = (nothing, nothing, nothing, nothing)
+    zeros = none + none
+    step = fetch_step(panels * lanes * stride // 2, stride // 4 * ((k + 1) // 2))
+    to = 0
+    for i in range(0, stride, 4):
+        for c in range(0, k, 2):
+            ahead = fetch_some(x, ahead, step)
+            other = min(c + 1, k - 1)
+            if here[c] != 0.0 or here[other] != 0.0:
+                sums = zeros
+                highs = four_means(high, c * stride + i, other * stride + i)
+                lows = four_means(low, c * stride + i, other * stride + i)
+                for p in range(panels):
+                    one_at = (p * padded(k) + c) * lanes
+                    other_at = (p * padded(k) + other) * lanes
+                    at = (p * stride + i) * lanes
+                    for t in range(0, lanes, lanes // 4):
+                        sums = first_step(
+                            sums, shares, one_at + t, other_at + t, tile, at + t, lanes,
+                            highs, lows,
+                        )  # fmt: skip
+                add_totals(blocks, to, sums)
+            to += 8
+
+
+@inner
+def squares_blocks(stride: int, k: int) -> Float64:
+    """Return zeros for `add_first_and_squares`: a block of sixteen for two components by four features."""
+    return np.zeros(stride // 4 * ((k + 1) // 2) * 16)
 
 
 @inner
@@ -137,39 +172,68 @@ def add_first_and_squares(
     tile: Floats,
     panels: int,
     stride: int,
-    d: int,
     high: Floats,
     low: Floats,
     shares: Floats,
     k: int,
     here: Float64,
-    first: Float64,
-    second: Float64,
+    blocks: Float64,
+    x: Floats,
+    ahead: int,
 ) -> None:
-    """Do as `add_first` does, and add the second moments, feature by feature."""
+    """Do as `add_first` does with the second moments, feature by feature, in blocks twice as long."""
     lanes = BYTES // tile.itemsize
-    for begin in range(0, d, FEW):
-        for c in range(k):
-            if here[c] != 0.0:
-                for i in range(begin, min(begin + FEW, d), 2):
-                    at = c * stride + i
-                    sums0 = fill(tile, 0.0)
-                    sums1 = fill(tile, 0.0)
-                    squares0 = fill(tile, 0.0)
-                    squares1 = fill(tile, 0.0)
-                    for p in range(panels):
-                        share = load(shares, (p * padded(k) + c) * lanes)
-                        row = (p * stride + i) * lanes
-                        z = centred(load(tile, row), spread(high, at), spread(low, at))
-                        weighted = share * z
-                        sums0 = sums0 + weighted
-                        squares0 = fma(weighted, z, squares0)
-                        z = centred(load(tile, row + lanes), spread(high, at + 1), spread(low, at + 1))
-                        weighted = share * z
-                        sums1 = sums1 + weighted
-                        squares1 = fma(weighted, z, squares1)
-                    add_row_totals(first, at, (sums0, sums1))
-                    add_row_totals(second, at, (squares0, squares1))
+    nothing = zero_register(tile)
+    none = (nothing, nothing, nothing, nothing)
+    zeros = none + none + none + none
+    step = fetch_step(panels * lanes * stride // 2, stride // 4 * ((k + 1) // 2))
+    to = 0
+    for i in range(0, stride, 4):
+        for c in range(0, k, 2):
+            ahead = fetch_some(x, ahead, step)
+            other = min(c + 1, k - 1)
+            if here[c] != 0.0 or here[other] != 0.0:
+                sums = zeros
+                highs = four_means(high, c * stride + i, other * stride + i)
+                lows = four_means(low, c * stride + i, other * stride + i)
+                for p in range(panels):
+                    one_at = (p * padded(k) + c) * lanes
+                    other_at = (p * padded(k) + other) * lanes
+                    at = (p * stride + i) * lanes
+                    for t in range(0, lanes, lanes // 4):
+                        sums = squares_step(
+                            sums, shares, one_at + t, other_at + t, tile, at + t, lanes,
+                            highs, lows,
+                        )  # fmt: skip
+                add_totals(blocks, to, sums)
+            to += 16
+
+
+@inner
+def add_square_shares(shares: Floats, squares: Floats, panels: int, k: int, second: Float64) -> None:
+    """Add the second moments summed over the features: shares times squared distances."""
+    lanes = BYTES // shares.itemsize
+    zero = fill(shares, 0.0)
+    for c in range(k):
+        sums = zero
+        for p in range(panels):
+            at = (p * padded(k) + c) * lanes
+            share = load(shares, at)
+            # a row too far away for its square has no share: not 0 times infinity
+            sums = sums + where_less(zero, share, share * load(squares, at), zero)
+        second[c] += total(sums)
+
+
+@inner
+def from_blocks(blocks: Float64, stride: int, k: int, moment: int, moments: int) -> Float64:
+    """Return one of the moments that blocks hold, component by component."""
+    result = np.empty(k * stride)
+    pairs = (k + 1) // 2
+    for c in range(k):
+        for i in range(stride):
+            block = i // 4 * pairs + c // 2
+            result[c * stride + i] = blocks[((block * 2 + c % 2) * moments + moment) * 4 + i % 4]
+    return result
 
 
 @inner
@@ -271,7 +335,6 @@ def add_blended(
     tile: Floats,
     panels: int,
     stride: int,
-    d: int,
     high: Floats,
     low: Floats,
     point: Floats,
@@ -285,9 +348,11 @@ def add_blended(
     rooted: Floats,
     here: Float64,
     mass: Float64,
-    first: Float64,
+    blocks: Float64,
     second: Float64,
     pairs: Float64,
+    x: Floats,
+    ahead: int,
 ) -> None:
     """Add a tile's moments where the second is summed over the components.
 
@@ -297,7 +362,7 @@ def add_blended(
     direct way takes k of d features. No term is negative, so nothing cancels.
     """
     add_masses(shares, panels, k, here, mass)
-    add_first(tile, panels, stride, d, high, low, shares, k, here, first)
+    add_first(tile, panels, stride, high, low, shares, k, here, blocks, x, ahead)
     row_sums(shares, panels, k, inverse, roots)
     rooted_about_blend(
         tile, panels, stride, point, point_low, shares, k, blend, inverse, roots, z, rooted

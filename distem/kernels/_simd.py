@@ -143,6 +143,11 @@ def emit_load(context: Any, builder: Any, array_type: Any, array: Any, index: An
     return builder.load(pointer, align=vector.dtype.bitwidth // 8)
 
 
+def emit_number(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Load the number at an index of an array."""
+    return builder.load(builder.gep(make_array(array_type)(context, builder, array).data, [index]))
+
+
 def emit_splat(builder: Any, vector: Vector, value: Any) -> Any:
     """Repeat a number in all lanes."""
     llvm = llvm_type(vector)
@@ -197,13 +202,29 @@ def store(typing: Any, array: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def fetch(typing: Any, array: Any, index: Any) -> Any:
+    """Ask for the cache line of an index of a one-dimensional array, and do not wait for it."""
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        data = make_array(array)(context, builder, operands[0]).data
+        pointer = builder.bitcast(builder.gep(data, [operands[1]]), ir.IntType(8).as_pointer())
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        # to be read, into the second-level cache, as data
+        builder.call(function, [pointer, number(0), number(2), number(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+@intrinsic
 def spread(typing: Any, array: Any, index: Any) -> Any:
     """Return a panel row that repeats one number of a one-dimensional array."""
     vector = _row(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        data = make_array(array)(context, builder, operands[0]).data
-        return emit_splat(builder, vector, builder.load(builder.gep(data, [operands[1]])))
+        return emit_splat(builder, vector, emit_number(context, builder, array, *operands))
 
     return vector(array, types.intp), generate
 

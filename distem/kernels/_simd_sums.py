@@ -1,4 +1,4 @@
-"""Sums over the lanes of the vectors of `_simd`, and of outer products, sixteen at a time."""
+"""Sums over the lanes of the vectors of `_simd`, of outer products and of moments, sixteen at a time."""
 
 # ruff: noqa: ARG001 -- Numba prescribes the arguments of what it calls
 
@@ -10,11 +10,14 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 
 from distem.kernels._simd import (
+    BYTES,
     Vector,
     emit_fma,
     emit_load,
+    emit_number,
     emit_pointer,
     emit_shuffle,
+    emit_splat,
     intrinsic,
     llvm_type,
     types,
@@ -61,17 +64,18 @@ def _columns(builder: Any, vectors: list[Any], lanes: int) -> Any:
 
 @intrinsic
 def add_totals(typing: Any, array: Any, index: Any, sums: Any) -> Any:
-    """Add the totals of sixteen registers to as many numbers of a float64 array."""
+    """Add the totals of eight or sixteen registers to as many numbers of a float64 array."""
     vector = sums.dtype
-    result = Vector(types.float64, 16)
+    count = sums.count
+    result = Vector(types.float64, count)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        registers = [builder.extract_value(operands[2], j) for j in range(16)]
+        registers = [builder.extract_value(operands[2], j) for j in range(count)]
         parts = [
             _columns(builder, registers[j : j + vector.lanes], vector.lanes)
-            for j in range(0, 16, vector.lanes)
+            for j in range(0, count, vector.lanes)
         ]
-        row = parts[0] if len(parts) == 1 else emit_shuffle(builder, parts[0], parts[1], range(16))
+        row = parts[0] if len(parts) == 1 else emit_shuffle(builder, parts[0], parts[1], range(count))
         if vector.dtype != types.float64:
             row = builder.fpext(row, llvm_type(result))
         pointer = emit_pointer(context, builder, array, operands[0], operands[1], result)
@@ -139,3 +143,99 @@ def outer(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> An
 def outer_lower(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
     """Do as `outer` does where both are the same four rows: the lower triangle only."""
     return _outer([(i, j) for i in range(4) for j in range(i + 1)])(typing, sums, array, a, b, stride)
+
+
+def _moments(squares: bool) -> Any:
+    """Return the code that adds a register of rows to moments of two components by four features.
+
+    Every share serves four features and every feature two components, so that multiply-adds bound it,
+    not loads. Of each component the four sums of ``r z`` come first, then those of ``r z**2`` if asked for.
+    """
+    each = 8 if squares else 4
+
+    def typed(
+        typing: Any,
+        sums: Any,
+        shares: Any,
+        one: Any,
+        other: Any,
+        tile: Any,
+        at: Any,
+        stride: Any,
+        high: Any,
+        low: Any,
+    ) -> Any:
+        vector = sums.dtype
+
+        def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+            values, share_data, *share_ats, data, first, step, highs, lows = operands
+            rows = []
+            for i in range(4):
+                index = builder.add(first, builder.mul(step, step.type(i)))
+                rows.append(emit_load(context, builder, tile, data, index, vector))
+            for a, share_at in enumerate(share_ats):
+                share = emit_load(context, builder, shares, share_data, share_at, vector)
+                for i, row in enumerate(rows):
+                    z = builder.fsub(row, builder.extract_value(highs, 4 * a + i))
+                    if vector.dtype != types.float64:
+                        z = builder.fsub(z, builder.extract_value(lows, 4 * a + i))
+                    to = each * a + i
+                    old = builder.extract_value(values, to)
+                    if squares:
+                        weighted = builder.fmul(share, z)
+                        values = builder.insert_value(values, builder.fadd(old, weighted), to)
+                        square = builder.extract_value(values, to + 4)
+                        square = emit_fma(builder, vector, weighted, z, square)
+                        values = builder.insert_value(values, square, to + 4)
+                    else:
+                        added = emit_fma(builder, vector, share, z, old)
+                        values = builder.insert_value(values, added, to)
+            return values
+
+        where = types.intp
+        return sums(sums, shares, where, where, tile, where, where, high, low), generate
+
+    return typed
+
+
+@intrinsic
+def four_means(typing: Any, array: Any, one: Any, other: Any) -> Any:
+    """Return eight registers that repeat a number each: four from an index of an array, four from another."""
+    vector = Vector(array.dtype, BYTES // (array.dtype.bitwidth // 8) // 4)
+    result = types.UniTuple(vector, 8)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        data, *starts = operands
+        numbers = [
+            emit_number(context, builder, array, data, builder.add(start, start.type(i)))
+            for start in starts
+            for i in range(4)
+        ]
+        return context.make_tuple(builder, result, [emit_splat(builder, vector, n) for n in numbers])
+
+    return result(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def first_step(
+    typing: Any, sums: Any, shares: Any, one: Any, other: Any, tile: Any, at: Any, stride: Any,
+    high: Any, low: Any,
+) -> Any:  # fmt: skip
+    """Add a register of rows to eight registers of first moments.
+
+    Shares at `one` and `other`, features from `at`, `stride` apart, means as `four_means` returns them.
+    """
+    return _moments(squares=False)(
+        typing, sums, shares, one, other, tile, at, stride, high, low
+    )  # fmt: skip
+
+
+@intrinsic
+def squares_step(
+    typing: Any, sums: Any, shares: Any, one: Any, other: Any, tile: Any, at: Any, stride: Any,
+    high: Any, low: Any,
+) -> Any:  # fmt: skip
+    """Do as `first_step` does, with second moments, feature by feature, in eight registers more."""
+    return _moments(squares=True)(
+        typing, sums, shares, one, other, tile, at, stride, high, low
+    )  # fmt: skip

@@ -19,6 +19,7 @@ import numpy as np
 from distem.kernels._simd import (
     BYTES,
     centred,
+    fetch,
     fill,
     fill_like,
     fma,
@@ -83,6 +84,24 @@ def load_tile(x: Floats, start: int, tile: Floats, stride: int, panels: int) -> 
                         for r in range(few):
                             there = row + r < n
                             tile[at + j * lanes + r] = x[row + r, j] if there else 0.0
+
+
+@inner
+def fetch_step(size: int, calls: int) -> int:
+    """Return how many numbers each of so many calls of `fetch_some` asks for."""
+    return size // calls + 1
+
+
+@inner
+def fetch_some(x: Floats, at: int, step: int) -> int:
+    """Ask for a run of a flat array, to be at hand when it is loaded; return where the next one starts.
+
+    A tile's rows come from memory only while it is transposed, and nothing is computed then. Asked for a
+    little at a time from among the arithmetic on the tile before, they come meanwhile.
+    """
+    for line in range(at, min(at + step, x.size), 64 // x.itemsize):
+        fetch(x, line)
+    return at + step
 
 
 @inner
@@ -210,38 +229,56 @@ def squares_diag(
     scale: Floats,
     into: Floats,
     k: int,
+    x: Floats,
+    ahead: int,
 ) -> None:
-    """Put squared distances from k components, each feature scaled, into a tile of k."""
+    """Put squared distances from k components, each feature scaled, into a tile of k.
+
+    Meanwhile half a tile of the flat rows `x` is asked for, from index `ahead`.
+    """
     lanes = BYTES // tile.itemsize
+    step = fetch_step(lanes * stride // 2, k)
     for p in range(panels):  # a panel of rows stays at hand for all components
         for c in range(k):
+            ahead = fetch_some(x, ahead, step)
             square = fill(tile, 0.0)
             for i in range(d):
                 at = c * stride + i
-                x = load(tile, (p * stride + i) * lanes)
-                y = centred(x, spread(high, at), spread(low, at)) * spread(scale, at)
+                row = load(tile, (p * stride + i) * lanes)
+                y = centred(row, spread(high, at), spread(low, at)) * spread(scale, at)
                 square = fma(y, y, square)
             store(into, (p * padded(k) + c) * lanes, square)
 
 
 @inner
 def squares_white(
-    tile: Floats, panels: int, stride: int, d: int, high: Floats, low: Floats, into: Floats, k: int
+    tile: Floats,
+    panels: int,
+    stride: int,
+    d: int,
+    high: Floats,
+    low: Floats,
+    into: Floats,
+    k: int,
+    x: Floats,
+    ahead: int,
 ) -> None:
-    """Put squared distances from k centres into a tile of k."""
+    """Put squared distances from k centres into a tile of k; ask for rows as `squares_diag` does."""
     lanes = BYTES // tile.itemsize
+    step = fetch_step(lanes * stride // 2, (k + 1) // 2)
     for p in range(panels):
         for c in range(0, k, 2):  # two at a time, or it would wait for the rows to be loaded
+            ahead = fetch_some(x, ahead, step)
             other = min(c + 1, k - 1)
             square0 = fill(tile, 0.0)
             square1 = fill(tile, 0.0)
             for i in range(d):
-                x = load(tile, (p * stride + i) * lanes)
+                row = load(tile, (p * stride + i) * lanes)
                 at = c * stride + i
-                z = centred(x, spread(high, at), spread(low, at))
+                z = centred(row, spread(high, at), spread(low, at))
                 square0 = fma(z, z, square0)
                 at = other * stride + i
-                z = centred(x, spread(high, at), spread(low, at))
+                z = centred(row, spread(high, at), spread(low, at))
                 square1 = fma(z, z, square1)
             store(into, (p * padded(k) + c) * lanes, square0)
             store(into, (p * padded(k) + other) * lanes, square1)
@@ -274,6 +311,25 @@ def half_joint(square: Floats, panels: int, k: int, half: Floats, cap: float, to
             joint = fma(quarter, smaller(load(square, at), most), spread(half, c))
             store(square, at, joint)
             largest = larger(largest, joint)
+        store(top, p * lanes, largest)
+
+
+@inner
+def half_joint_scaled(
+    square: Floats, panels: int, k: int, scale: Floats, half: Floats, cap: float, top: Floats, joint: Floats
+) -> None:
+    """Do as `half_joint` does with squares yet to be multiplied by each component's `scale`, which stay."""
+    lanes = BYTES // square.itemsize
+    most = fill(square, cap)
+    quarter = fill(square, -0.25)
+    for p in range(panels):
+        largest = fill(square, -np.inf)
+        for c in range(k):
+            at = (p * padded(k) + c) * lanes
+            scaled = load(square, at) * spread(scale, c)
+            value = fma(quarter, smaller(scaled, most), spread(half, c))
+            store(joint, at, value)
+            largest = larger(largest, value)
         store(top, p * lanes, largest)
 
 

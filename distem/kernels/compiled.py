@@ -365,7 +365,37 @@ def e_step_spherical(
     x: Floats, weights: Float64 | None, log_weights: Float64, means: Float64, precisions_cholesky: Float64
 ) -> EStep:
     """Return log-likelihood and moments of an E-step; see `reference.e_step_spherical`."""
-    return _e_step_diag(_argument(x), weights, log_weights, means, precisions_cholesky, largest_distance(x))
+    x = _argument(x)
+    cap = largest_distance(x)
+    size = np.abs(precisions_cholesky)
+    # distances in the rows' own units must neither overflow nor underflow where those in deviations do not
+    if _SQUARABLE[x.itemsize] < size.min() and size.max() < 1.0 / _SQUARABLE[x.itemsize]:
+        return _e_step_spherical(x, weights, log_weights, means, precisions_cholesky, cap)
+    return _e_step_diag(x, weights, log_weights, means, precisions_cholesky, cap)
+
+
+_SQUARABLE = {8: 1e-120, 4: 1e-12}
+"""The least number, by the size of its type, whose square is far from the denormal ones."""
+
+
+def _e_step_spherical(
+    x: Floats,
+    weights: Float64 | None,
+    log_weights: Float64,
+    means: Float64,
+    precisions_cholesky: Float64,
+    cap: float,
+) -> EStep:
+    log_scale = _log_scale(_diag(precisions_cholesky, means), x.shape[1])
+    likelihood, mass, first, second = _entries.e_step_spherical(
+        x, _float64(weights), *_split(means, x.dtype), (precisions_cholesky**2).astype(x.dtype),
+        *_halves(log_weights, log_scale, x.dtype), cap, _panels(x, len(means)),
+    )  # fmt: skip
+    if not _finite(x, likelihood, first, second):
+        return _e_step_spherical(
+            x.astype(np.float64), weights, log_weights, means, precisions_cholesky, cap
+        )  # fmt: skip
+    return likelihood, mass, _points(first, *means.shape), second
 
 
 def _e_step_diag(

@@ -307,6 +307,21 @@ def test_bits_depend_on_the_numbers_alone(kind, dtype):
         assert same_bits(compiled.nearest(x, case.means), near)
 
 
+@pytest.mark.parametrize("power", [-130, -110, 110, 130])
+def test_spherical_e_step_in_any_units(power):
+    """Squared distances in the rows' own units stand in for those in deviations only where they can."""
+    case = Case("spherical", 300, 5, 3)
+    expected = case.e_step()
+    unit = 10.0**power
+    case.x, case.means, case.factor = case.x * unit, case.means * unit, case.factor / unit
+    likelihood, mass, first, second = case.e_step()
+    change = case.weights.sum() * case.d * np.log(unit)
+    assert np.isclose(likelihood + change, expected[0], rtol=0, atol=1e-11 * abs(change))
+    assert np.allclose(mass, expected[1], rtol=1e-10)
+    assert np.allclose(first / unit, expected[2], rtol=0, atol=1e-10 * np.abs(expected[2]).max())
+    assert np.allclose(second / unit / unit, expected[3], rtol=1e-10)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_bits_do_not_depend_on_what_other_threads_do(kind):
     case = Case(kind, 20_000, 6, 4)
