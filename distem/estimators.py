@@ -93,6 +93,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         See `verbose`.
     acceleration : {"none", "squarem", "anderson"} or None
         None is plain EM, never "automatic".
+    init_scale : {"none", "whiten"}
+        Units in which a start measures distance: the data's, or whitened by its covariance, so that clusters
+        that are long in one direction are not cut across.
     client : distributed.Client or None
         Where to run; default: the Dask client in scope, or else threads.
 
@@ -142,6 +145,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "acceleration": [StrOptions({"none", "squarem", "anderson"}), None],
+        "init_scale": [StrOptions({"none", "whiten"})],
         "client": [object, None],
     }
 
@@ -168,6 +172,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         verbose: int = 0,
         verbose_interval: int = 10,
         acceleration: str | None = None,
+        init_scale: str = "none",
         client: Any = None,
     ) -> None:
         self.n_components = n_components
@@ -185,6 +190,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.acceleration = acceleration
+        self.init_scale = init_scale
         self.client = client
 
     def __sklearn_clone__(self) -> Self:
@@ -283,7 +289,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         keys = {(k, restart): k for restart in range(self._starts)}
         centres = {}
         if self.init_params == "kmeans||" and not self._given:
-            centres = seeding.kmeans_parallel(blocks, keys, sample, seed)
+            centres = seeding.kmeans_parallel(blocks, keys, sample, seed, self._units(sample))
         climbs = []
         with one_blas_thread():
             for key in keys:
@@ -309,6 +315,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
     def _starts(self) -> int:
         return 1 if self._given else self.n_init
 
+    def _units(self, sample: seeding.Sample) -> Float64 | None:
+        return seeding.whitening(sample) if self.init_scale == "whiten" else None
+
     def _start(
         self,
         model: Mixture,
@@ -324,7 +333,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         weights, means, matrices = np.full(k, 1.0 / k), np.zeros((k, d)), np.zeros((k, d, d))
         if not self._given:
             init = self.init_params.replace("k-means", "kmeans")
-            found = seeding.start(init, model, k, sample, rng, centres)
+            found = seeding.start(init, model, k, sample, rng, centres, self._units(sample))
             weights, means = found.weights, found.theta.means
             matrices = component.shape.matrices(found.theta.covariances, k, d)
         if self.weights_init is not None:

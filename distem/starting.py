@@ -98,15 +98,16 @@ def starting_parameters(
         _refuse_other_features(earlier, features)
         return {name: _earlier(earlier, model, k, transform) for name, (model, k, _) in models.items()}
     keys = {name: (k, restart) for name, (_, k, restart) in models.items()}
+    matrix = seeding.whitening(sample) if config.fit.init_scale == "whiten" else None
     centres: Mapping[str, Float64] = {}
     if init == "kmeans||":
         shared = {key: key[0] for key in keys.values()}
-        found = seeding.kmeans_parallel(blocks, shared, sample, config.seed)
+        found = seeding.kmeans_parallel(blocks, shared, sample, config.seed, matrix)
         centres = {name: found[key] for name, key in keys.items()}
     starts = {}
     for name, (model, k, restart) in models.items():
         rng = generator(config.seed, f"start {init}", k, restart)
-        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name))
+        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name), matrix)
     return starts
 
 

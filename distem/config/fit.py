@@ -44,6 +44,11 @@ class FitConfig(Section):
         description="Where the fit starts: kmeans, kmeans||, kmeans++, random, random_from_data, the path "
         "of a run folder (warm start; may hold ${env:NAME}), or the parameters themselves.",
     )
+    init_scale: Literal["none", "whiten"] = Field(
+        default="none",
+        description="Units in which a start by name measures distance: the model's, or whitened by the "
+        "data's covariance, so that clusters that are long in one direction are not cut across.",
+    )
     restarts: Count = Field(default=1, description="Starts for each candidate; the best is kept.")
     tolerance: Annotated[float, Field(gt=0)] = Field(
         default=1e-6,

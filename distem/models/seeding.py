@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
@@ -106,6 +106,27 @@ class DrawSample:
         return Sample.of(self.size, keys[keep], Rows(rows.values[keep], weights))
 
 
+def whitening(sample: Sample) -> Float64:
+    """Matrix W, shape (d, d): rows times W have the identity as their covariance, over the sample.
+
+    In such units distance is Mahalanobis's, and clusters that are long in the same direction are not
+    cut across. Directions without spread are left as they are.
+    """
+    weights = sample.weights / sample.weights.sum()
+    centred = sample.values - weights @ sample.values
+    scale = np.sqrt(weights @ centred**2)
+    scale[scale == 0.0] = 1.0
+    centred = centred / scale
+    spread, axes = np.linalg.eigh((centred * weights[:, None]).T @ centred)
+    flat = spread <= len(spread) * np.finfo(np.float64).eps * max(float(spread[-1]), 1.0)
+    return np.asarray(axes / np.sqrt(np.where(flat, 1.0, spread)) / scale[:, None])
+
+
+def in_units(sample: Sample, matrix: Float64 | None) -> Sample:
+    """The sample with its rows times a matrix."""
+    return sample if matrix is None else replace(sample, values=sample.values @ matrix)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
     """One sample for each of several candidates."""
@@ -114,6 +135,12 @@ class Samples:
 
     def __add__(self, other: Self) -> Self:
         return type(self)(tuple(a + b for a, b in zip(self.each, other.each, strict=True)))
+
+
+def _times(rows: Rows, matrix: Float64 | None) -> Rows:
+    if matrix is None:
+        return rows
+    return Rows(np.ascontiguousarray(rows.values.astype(np.float64) @ matrix), rows.weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +160,12 @@ class DrawCentres:
     keys: tuple[Key, ...]
     seed: int
     round: int
+    matrix: Float64 | None = None
     name: ClassVar[str] = "seed"
 
     def __call__(self, rows: Rows, block: int) -> Samples:
         """Draw from one block."""
+        rows = _times(rows, self.matrix)
         drawn = []
         for centres, size, key in zip(self.centres, self.sizes, self.keys, strict=True):
             _, distance = compiled.nearest(rows.values, centres)
@@ -165,10 +194,12 @@ class WeighCentres:
     """The last pass of k-means||: how much of the data is nearest to each centre."""
 
     centres: tuple[Float64, ...]
+    matrix: Float64 | None = None
     name: ClassVar[str] = "seed"
 
     def __call__(self, rows: Rows, block: int) -> Masses:  # noqa: ARG002
         """Weigh one block."""
+        rows = _times(rows, self.matrix)
         masses = []
         for centres in self.centres:
             label, _ = compiled.nearest(rows.values, centres)
@@ -177,7 +208,11 @@ class WeighCentres:
 
 
 def kmeans_parallel(
-    blocks: BlockSet, wanted: Mapping[Key, int], sample: Sample, seed: int
+    blocks: BlockSet,
+    wanted: Mapping[Key, int],
+    sample: Sample,
+    seed: int,
+    matrix: Float64 | None = None,
 ) -> dict[Key, Float64]:
     """Centres by k-means|| over all rows, for several candidates in the same passes.
 
@@ -191,19 +226,22 @@ def kmeans_parallel(
         Rows of the data, one of which is the first centre.
     seed : int
         Seed of the run.
+    matrix : ndarray, shape (d, d), optional
+        Rows are multiplied by it, as in `whitening`.
 
     Returns
     -------
     dict of ndarray, shape (k, d)
-        Takes `ROUNDS` + 1 passes; at most 1 + 4 * 2 k candidates a key.
+        In the units of rows times `matrix`. Takes `ROUNDS` + 1 passes; at most 1 + 4 * 2 k candidates a key.
     """
+    sample = in_units(sample, matrix)
     keys, sizes = tuple(wanted), tuple(OVERSAMPLING * k for k in wanted.values())
     first = [generator(seed, "kmeans|| first", *key).integers(len(sample.values)) for key in keys]
     centres = tuple(sample.values[[row]] for row in first)
     for number in range(ROUNDS):
-        drawn = blocks.map_reduce(DrawCentres(centres, sizes, keys, seed, number))
+        drawn = blocks.map_reduce(DrawCentres(centres, sizes, keys, seed, number, matrix))
         centres = tuple(np.concatenate([c, new.values]) for c, new in zip(centres, drawn.each, strict=True))
-    masses = blocks.map_reduce(WeighCentres(centres)).each
+    masses = blocks.map_reduce(WeighCentres(centres, matrix)).each
     found = {}
     for (key, k), candidates, mass in zip(wanted.items(), centres, masses, strict=True):
         state = int(generator(seed, "kmeans|| last", *key).integers(2**31))
@@ -221,6 +259,7 @@ def start(
     sample: Sample,
     rng: np.random.Generator,
     centres: Float64 | None = None,
+    matrix: Float64 | None = None,
 ) -> MixtureParams:
     """Starting parameters of one candidate.
 
@@ -233,13 +272,18 @@ def start(
     rng : numpy.random.Generator
         This candidate's own.
     centres : ndarray, shape (k, d), optional
-        Known already, by k-means||.
+        Known already, by k-means||, in units of `matrix`.
+    matrix : ndarray, shape (d, d), optional
+        Distances are between rows times it, as in `whitening`.
     """
     if init == "random":
         return from_responsibilities(model, sample, random_responsibilities(sample, k, rng))
+    scaled = in_units(sample, matrix)
     if centres is None:
-        centres = centres_by_name(init, k, sample, rng)
-    return from_responsibilities(model, sample, hard_responsibilities(sample, centres), centres)
+        centres = centres_by_name(init, k, scaled, rng)
+    resp = hard_responsibilities(scaled, centres)
+    means = centres if matrix is None else np.asarray(np.linalg.solve(matrix.T, centres.T).T)
+    return from_responsibilities(model, sample, resp, means)
 
 
 def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator) -> Float64:
