@@ -90,6 +90,24 @@ class CandidateDone(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateDropped(Event):
+    """A candidate cannot win any more and leaves the sweep, and why."""
+
+    event: ClassVar[str] = "dropped"
+    candidate: str
+    passes: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateBack(Event):
+    """A candidate that was dropped goes on, for the one ahead of it fell."""
+
+    event: ClassVar[str] = "back"
+    candidate: str
+
+
+@dataclass(frozen=True, slots=True)
 class Resumed(Event):
     """The run goes on from a checkpoint."""
 

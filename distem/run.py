@@ -37,7 +37,7 @@ from distem.execution.base import Executor
 from distem.monitor.log import JsonLog
 from distem.plan import Plan, Work, make_plan
 from distem.signals import Interrupts
-from distem.stages import Fitted, Session
+from distem.stages import Fitted, Session, dropping
 
 PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
 
@@ -412,6 +412,8 @@ def _manifest(session: Session) -> dict[str, Any]:
 
 def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
     fit, score = fitted.fit, fitted.scores[fitted.chosen]
+    rule = dropping(session.config)
+    dropped = {name: f.reason.sentence for name, f in fitted.fits.items() if f.reason.dropped}
     return {
         "fit": {
             "chosen": fitted.chosen,
@@ -421,7 +423,8 @@ def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
             "passes": len(fit.trace),
             "converged": fit.reason.converged,
             "reason": fit.reason.sentence,
-        },
+        }
+        | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": dropped}}),
         "data": session.source.describe() | session.facts,
     }
 

@@ -25,6 +25,7 @@ from distem.data.scan import Scan, ScanPass, digest
 from distem.data.source import Source
 from distem.data.transform import Transform
 from distem.em.checkpoint import dump, restore
+from distem.em.dropping import Hopeless
 from distem.em.loop import Climb, Fit, climb
 from distem.em.selection import Score, best_by, score
 from distem.errors import DataError, Interrupted
@@ -287,7 +288,14 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
             last = time.monotonic()
 
     try:
-        climb(climbs, scanned.blocks, observe=session.observe, after_pass=keep, offset=offset)
+        climb(
+            climbs,
+            scanned.blocks,
+            observe=session.observe,
+            after_pass=keep,
+            offset=offset,
+            drop=dropping(session.config),
+        )
     except Interrupted:
         if any(c.trace for c in climbs):  # passes since the last checkpoint are kept
             keep(force=True)
@@ -295,6 +303,11 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     keep(force=True)
     with one_blas_thread():
         return _choose(session, scanned, seeded)
+
+
+def dropping(config: Config) -> Hopeless | None:
+    """The rule by which a sweep lets go of fits, where that is asked for."""
+    return Hopeless(config.fit.select) if config.fit.drop == "hopeless" else None
 
 
 def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:

@@ -58,6 +58,7 @@ def at_the_foot(
         stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
         repair=Repair(sample.values, config.seed, moves),
         accelerator=accelerator(config.fit.acceleration),
+        family=name.rpartition("-")[0],
     )
 
 

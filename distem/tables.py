@@ -98,6 +98,7 @@ def selection_dataset(
             "icl": column([scores[n].icl for n in names], "integrated completed likelihood, less is better"),
             "passes": column([len(fits[n].trace) for n in names], "passes over the data"),
             "converged": column([fits[n].reason.converged for n in names], "whether it converged"),
+            "dropped": column([fits[n].reason.dropped for n in names], "whether it was left as hopeless"),
             "chosen": column([n == chosen for n in names], "whether it was chosen"),
         },
         coords={"candidate": np.array(names, dtype=str)},

@@ -65,6 +65,11 @@ class FitConfig(Section):
     select: Literal["bic", "aic", "icl"] = Field(
         default="bic", description="Picks the best of several candidates."
     )
+    drop: Literal["hopeless", "never"] = Field(
+        default="never",
+        description="hopeless: of several fits in one sweep, go on without those that cannot win any more; "
+        "the manifest tells the rule, and each of them with its numbers.",
+    )
     kernels: Literal["compiled", "reference"] = Field(
         default="compiled", description="compiled is fast; reference is plain NumPy, to check against."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def dump(climbs: Sequence[Climb]) -> tuple[Arrays, dict[str, Any]]:
         arrays[f"{index}/trace"] = np.array(
             [(p.log_likelihood, p.accepted, p.fresh) for p in fit.trace], dtype=np.float64
         ).reshape(-1, 3)
-        reason = fit.reason and {"converged": fit.reason.converged, "sentence": fit.reason.sentence}
+        reason = fit.reason and asdict(fit.reason)
         facts.append({"name": fit.name, "reason": reason, "repairs": fit.repairs, "fresh": fit.fresh})
     return arrays, {"climbs": facts}
 

@@ -14,10 +14,20 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from distem.em.acceleration import Accelerator, Plain
+from distem.em.dropping import Hopeless
 from distem.em.repair import Repair
 from distem.em.stopping import Reason, StopRule, TracePoint, gain_left
 from distem.errors import FitError
-from distem.events import CandidateDone, ComponentCollapsed, Event, Observer, PassDone, silent
+from distem.events import (
+    CandidateBack,
+    CandidateDone,
+    CandidateDropped,
+    ComponentCollapsed,
+    Event,
+    Observer,
+    PassDone,
+    silent,
+)
 from distem.execution.base import BlockSet, one_blas_thread
 from distem.models.base import Model
 from distem.types import Float64, Rows
@@ -83,7 +93,10 @@ def fell(before: Any, value: float) -> bool:
 
 @dataclass
 class Climb:
-    """One fit on its way: advanced once a pass until it has a reason to stop."""
+    """One fit on its way: advanced once a pass until it has a reason to stop.
+
+    Restarts of one candidate have a `family` in common.
+    """
 
     name: str
     model: Model
@@ -97,6 +110,7 @@ class Climb:
     fresh: bool = False
     fallback: Any = None
     best: tuple[Any, Any] | None = None
+    family: str = ""
 
     def advance(self, stats: Any) -> list[Event]:
         """Take in the statistics of `params` and move on; return what is worth telling."""
@@ -179,6 +193,21 @@ class Climb:
         return Fit(*self.best, tuple(self.trace), self.reason)
 
 
+def _drop(climbs: Sequence[Climb], rule: Hopeless) -> list[Event]:
+    """Let go of hopeless fits, and take back those that are not any more."""
+    events: list[Event] = []
+    found = rule(climbs)
+    for fit in climbs:
+        dropped = fit.reason is not None and fit.reason.dropped
+        if fit.name in found and not dropped:
+            fit.reason = found[fit.name]
+            events.append(CandidateDropped(fit.name, len(fit.trace), fit.reason.sentence))
+        elif dropped and fit.name not in found:
+            fit.reason = None
+            events.append(CandidateBack(fit.name))
+    return events
+
+
 def climb(
     climbs: Sequence[Climb],
     blocks: BlockSet,
@@ -186,6 +215,7 @@ def climb(
     observe: Observer = silent,
     after_pass: Callable[[], None] | None = None,
     offset: float = 0.0,
+    drop: Hopeless | None = None,
 ) -> None:
     """Advance all fits, sharing each pass over the data, until every one has a reason to stop.
 
@@ -201,6 +231,8 @@ def climb(
         Called when all fits are ready for their next pass: the place for checkpoints. May raise.
     offset : float
         Added to reported log-likelihoods, so that they are in the data's own units.
+    drop : Hopeless, optional
+        Which fits to go on without, after each pass.
     """
     while live := [c for c in climbs if c.reason is None]:
         started = time.perf_counter()
@@ -209,6 +241,8 @@ def climb(
         with one_blas_thread():
             for fit, part in zip(live, stats.each, strict=True):
                 told += fit.advance(part)
+            if drop is not None:
+                told += _drop(climbs, drop)
         seconds = time.perf_counter() - started
         for fit, part in zip(live, stats.each, strict=True):
             point = fit.trace[-1]

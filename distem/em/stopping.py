@@ -37,10 +37,11 @@ Trace = Sequence[TracePoint]
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a fit stopped: whether it converged, and a sentence."""
+    """Why a fit stopped: whether it converged, and a sentence; `dropped` if others made it hopeless."""
 
     converged: bool
     sentence: str
+    dropped: bool = False
 
 
 class StopRule(Protocol):

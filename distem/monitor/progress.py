@@ -12,7 +12,9 @@ from rich.live import Live
 from rich.table import Table
 
 from distem.events import (
+    CandidateBack,
     CandidateDone,
+    CandidateDropped,
     ComponentCollapsed,
     Event,
     Note,
@@ -50,6 +52,7 @@ class Progress:
         self._phase = "start"
         self._passes: dict[str, PassDone] = {}
         self._done: dict[str, CandidateDone] = {}
+        self._dropped: set[str] = set()
         self._last_line = 0.0
         self._live = (
             Live(console=self._console, refresh_per_second=4, transient=True) if self._shows_live else None
@@ -76,6 +79,12 @@ class Progress:
             case CandidateDone():
                 self._done[event.candidate] = event
                 self._say(f"  {event.candidate}: {event.passes} passes. {event.reason}")
+            case CandidateDropped():
+                self._dropped.add(event.candidate)
+                self._say(f"  {event.candidate}: {event.reason}")
+            case CandidateBack():
+                self._dropped.discard(event.candidate)
+                self._say(f"  {event.candidate}: goes on, the fit ahead of it fell")
             case PassDone():
                 self._passes[event.candidate] = event
                 if event.gain_left is not None:
@@ -124,7 +133,9 @@ class Progress:
             "time left",
         ):
             table.add_column(column, justify="left" if column == "candidate" else "right")
-        running = [e for name, e in self._passes.items() if name not in self._done]
+        running = [
+            e for name, e in self._passes.items() if name not in self._done and name not in self._dropped
+        ]
         for event in running[:20]:
             gain = "" if event.gain_left is None else f"{event.gain_left:.1e}"
             table.add_row(

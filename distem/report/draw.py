@@ -164,8 +164,12 @@ def _outside(run: Found, chosen: list[int]) -> str:
 def _candidates(run: Found) -> list[dict[str, Any]]:
     table = run.selection
     reasons = {
-        str(e.get("candidate")): str(e.get("reason", "")) for e in run.events if e.get("event") == "candidate"
+        str(e.get("candidate")): str(e.get("reason", ""))
+        for e in run.events
+        if e.get("event") in ("candidate", "dropped")
     }
+    # runs made before there was dropping have no such column
+    dropped = table["dropped"].values if "dropped" in table else np.zeros(len(table["candidate"]), bool)
     rows = []
     for i, name in enumerate(table["candidate"].values):
         rows.append(
@@ -178,7 +182,8 @@ def _candidates(run: Found) -> list[dict[str, Any]]:
                 "log_likelihood": number(float(table["log_likelihood"].values[i]), 7),
                 "criteria": [_above(table[c].values, i) for c in progress.CRITERIA],
                 "passes": whole(float(table["passes"].values[i])),
-                "converged": "yes" if table["converged"].values[i] else "no",
+                "converged": "dropped" if dropped[i] else "yes" if table["converged"].values[i] else "no",
+                "dropped": bool(dropped[i]),
                 "chosen": bool(table["chosen"].values[i]),
                 "reason": plain(reasons.get(str(name), "")),
             }

@@ -223,6 +223,8 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("fit.tolerance=0", "fit.tolerance: needs more than 0, got the integer 0"),
         ("fit.tolerance=.inf", "fit.tolerance: needs a finite number, got the number inf"),
         ("fit.select=cv", "fit.select: is the string 'cv'; allowed values: bic, aic, icl"),
+        ("fit.drop=hopless", 'did you mean "hopeless"?'),
+        ("fit.drop=true", "allowed values: hopeless, never"),
         ("fit.acceleration=andersen", 'did you mean "anderson"?'),
         ("fit.require_convergence=yes", "needs true or false, got the string 'yes'"),
         ("fit=", "fit: needs a mapping of keys, got null; leave the key out, or give it keys"),
