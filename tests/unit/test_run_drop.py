@@ -5,6 +5,7 @@ from __future__ import annotations
 import xarray as xr
 from runs import blobs, config, events, manifest, store
 
+from distem.report.draw import draw
 from distem.run import run
 
 
@@ -36,4 +37,4 @@ def test_manifest_table_log_and_report_name_each_drop_with_its_numbers(tmp_path)
     assert set(table["candidate"].values[table["dropped"].values.astype(bool)]) == set(dropped)
     lines = {e["candidate"]: e["reason"] for e in events(tmp_path / "fewer") if e["event"] == "dropped"}
     assert lines == dropped
-    assert draw_report(tmp_path / "fewer").read_text().count(">dropped</td>") == len(dropped)
+    assert draw(tmp_path / "fewer").read_text().count(">dropped</td>") == len(dropped)
