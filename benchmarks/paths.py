@@ -52,7 +52,12 @@ def store(path: Path, rows: int, chunks: int, dtype: str = "float64", decimals: 
         array[at : at + n] = np.round(
             means[rng.integers(8, size=n)] + rng.normal(size=(n, FEATURES)), decimals
         )
-    return open_source("zarr", str(path), ["x"])
+    return opened(path)
+
+
+def opened(path: Path, decoder: str = "zarr") -> Source:
+    """A store that was written."""
+    return open_source("zarr", str(path), ["x"], decoder=decoder)
 
 
 def problem(k: int) -> tuple[Mixture, MixtureParams]:
