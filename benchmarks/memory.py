@@ -61,4 +61,7 @@ def _high_water() -> float:
         return next(float(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 
-TRIED = "The allocator's own thresholds with an arena per thread held back 30 MiB a worker; one arena holds back 10."
+TRIED = (
+    "The allocator's own thresholds with an arena per thread held back 30 MiB a worker; one arena holds "
+    "back 10."
+)

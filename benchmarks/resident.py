@@ -64,7 +64,8 @@ def measure(table: Table, dtype: str, cut: int, data: object, repeats: int) -> N
 
 
 TRIED = (
-    "Partitions used to lie where a worker was free first: at ten chunks one worker of two held 3.6 of 6 million "
-    "rows. They now get equal shares. One message for all tasks of a pass instead of one each took eight tasks "
-    "from 32 to 24 ms and sixteen from 67 to 35. What is left is the scheduler's 1.3 ms a task and its polling."
+    "Partitions used to lie where a worker was free first: at ten chunks one worker of two held 3.6 of "
+    "6 million rows. They now get equal shares. One message for all tasks of a pass instead of one each "
+    "took eight tasks from 32 to 24 ms and sixteen from 67 to 35. What is left is the scheduler's 1.3 "
+    "ms a task and its polling."
 )
