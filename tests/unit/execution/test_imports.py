@@ -14,7 +14,7 @@ import pytest
         ("import distem.cli", ["numpy", "dask", "pydantic"]),
         ("import distem.execution.dask.worker", ["dask.array", "numba", "xarray", "sklearn"]),
         ("import distem.run, distem.execution.dask", ["dask.array", "sklearn", "matplotlib"]),
-        ("import distem.models.mixture", ["dask", "xarray", "zarr", "sklearn", "numba"]),
+        ("import distem.models.mixture", ["dask", "xarray", "zarr", "sklearn", "scipy"]),
     ],
 )
 def test_imports_that_a_process_is_spared(code: str, spared: list[str]) -> None:
