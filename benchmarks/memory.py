@@ -62,6 +62,6 @@ def _high_water() -> float:
 
 
 TRIED = (
-    "The allocator's own thresholds with an arena per thread held back 30 MiB a worker; one arena holds "
-    "back 10."
+    "The allocator's own thresholds instead of Dask's, with an arena per thread, held back 30 MiB a "
+    "worker, and paused workers of 430 MiB; with one arena it is 10 MiB."
 )

@@ -102,10 +102,10 @@ def _pid() -> int:
 
 
 TRIED = (
-    "Dask tells its workers to give back every 64 KiB of free memory, so each block was decoded into "
-    "fresh pages: 52,000 faults for a million rows, a third of the CPU time. Local workers keep freed "
-    "memory, in one arena. The Rust codecs (zarrs) cost about as much where chunks are large and a "
-    "quarter where they are small, for there the time is Zarr's own bookkeeping per chunk; they are "
-    "offered as data.decoder. One thread for Zarr's codecs and requests instead of its pool made no "
-    "difference."
+    "Dask tells its workers to give back every 64 KiB of free memory, so each block is decoded into "
+    "fresh pages: 52,000 faults for a million rows, a third of the CPU time. The allocator's own "
+    "thresholds and one arena (MALLOC_ARENA_MAX=1) take that away and hold back 10 MiB a worker. The "
+    "Rust codecs (zarrs) cost about as much where chunks are large and a quarter where they are small, "
+    "for there the time is Zarr's own bookkeeping per chunk; they are offered as data.decoder. One "
+    "thread for Zarr's codecs and requests instead of its pool made no difference."
 )
