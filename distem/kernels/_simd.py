@@ -267,11 +267,10 @@ def four_columns(typing: Any, matrix: Any, index: Any, d: Any, like: Any) -> Any
         def row(r: int) -> Any:
             at = builder.add(first, builder.mul(step, ir.Constant(step.type, r)))
             four = emit_load(context, builder, matrix, data, at, part)
-            return (
-                four
-                if matrix.dtype == like.dtype
-                else builder.fptrunc(four, llvm_type(Vector(like.dtype, 4)))
-            )
+            if matrix.dtype == like.dtype:
+                return four
+            resize = builder.fpext if like.dtype == types.float64 else builder.fptrunc
+            return resize(four, llvm_type(Vector(like.dtype, 4)))
 
         def joined(parts: list[Any], width: int) -> Any:
             while len(parts) > 1:

@@ -1,0 +1,422 @@
+"""What the compiled k-means kernels do to a panel of rows, and to its rows one by one.
+
+Rows, whatever their type, are worked on in float64. A panel is L = 32 rows feature by feature, as in
+`_tiles`, less a point amid the centres. The *score* of a centre c at a row x, both less that point, is
+``|c|**2 / 2 - x @ c``: half of the squared distance less what all centres have in common, one
+multiply-add a feature. Its last bits carry the centre's number, so the least of the scores says whose
+it is. Where the two least are within what rounding could do, the row is decided by direct differences.
+"""
+
+# ruff: noqa: ARG001 -- Numba prescribes the arguments of what it calls
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from distem.kernels import _tiles as tiles
+from distem.kernels._simd import (
+    BYTES,
+    Vector,
+    emit_load,
+    entry,
+    fill,
+    fill_like,
+    fma,
+    inner,
+    intrinsic,
+    larger,
+    llvm_type,
+    load,
+    merged,
+    smaller,
+    spread,
+    store,
+    types,
+)
+from distem.kernels._simd_sums import total
+from distem.types import Float64, Floats, Ints
+
+Labels = NDArray[np.int32]
+
+LANES = BYTES // 8
+RUN = 1024
+"""Rows whose bounds are looked at before those that need it are worked on together."""
+HUGE = 1e300
+"""A score no row has: what stands for a centre that is not there."""
+WIDER = 1.0 + 2.0**-21
+NARROWER = 1.0 - 2.0**-21
+"""What bounds are multiplied by whenever they are stored in float32, whose rounding is 2**-24."""
+LEAST = 1e-30
+"""Lower bounds below it say nothing: squares of such distances, or float32, may underflow."""
+
+
+@intrinsic
+def four(typing: Any, array: Any, index: Any) -> Any:
+    """Return four numbers at an index of a one-dimensional array, in float64."""
+    vector, result = Vector(array.dtype, 4), Vector(types.float64, 4)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        value = emit_load(context, builder, array, operands[0], operands[1], vector)
+        return value if vector == result else builder.fpext(value, llvm_type(result))
+
+    return result(array, types.intp), generate
+
+
+@intrinsic
+def marked(typing: Any, value: Any, keep: Any, mark: Any) -> Any:
+    """Return numbers with some of their bits kept and others set: ``value & keep | mark``."""
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        whole = ir.VectorType(ir.IntType(64), value.lanes)
+        bits, kept, set_to = (builder.bitcast(operand, whole) for operand in operands)
+        return builder.bitcast(builder.or_(builder.and_(bits, kept), set_to), llvm_type(value))
+
+    return value(value, value, value), generate
+
+
+@merged
+def four_scores(
+    panel: Float64, d: int, packed: Float64, at: int, half: Float64, g: int
+) -> tuple[Any, Any, Any, Any]:
+    """Return a panel's scores of the four centres from g, whose coefficients stand from `at`."""
+    y0 = spread(half, g)
+    y1 = spread(half, g + 1)
+    y2 = spread(half, g + 2)
+    y3 = spread(half, g + 3)
+    for i in range(d):
+        row = load(panel, i * LANES)
+        y0 = fma(spread(packed, at), row, y0)
+        y1 = fma(spread(packed, at + 1), row, y1)
+        y2 = fma(spread(packed, at + 2), row, y2)
+        y3 = fma(spread(packed, at + 3), row, y3)
+        at += 4
+    return y0, y1, y2, y3
+
+
+@inner
+def centre_panel(panel: Float64, d: int, point: Float64, norm: Float64) -> None:
+    """Subtract a point from a panel of rows, and put the squares of their lengths in `norm`."""
+    square = fill(panel, 0.0)
+    for i in range(d):
+        z = load(panel, i * LANES) - spread(point, i)
+        store(panel, i * LANES, z)
+        square = fma(z, z, square)
+    store(norm, 0, square)
+
+
+@inner
+def two_least(
+    panel: Float64, d: int, packed: Float64, half: Float64, marks: Float64, best: Float64, second: Float64
+) -> None:
+    """Put the two least scores of each row, marked with their centres, in `best` and `second`.
+
+    The last of `marks` is the mask of the bits that scores keep.
+    """
+    count = half.size
+    least = fill(panel, HUGE)
+    next_least = least
+    for g in range(0, count, 4):
+        y0, y1, y2, y3 = four_scores(panel, d, packed, g * d, half, g)
+        keep = spread(marks, count)
+        y0 = marked(y0, keep, spread(marks, g))
+        y1 = marked(y1, keep, spread(marks, g + 1))
+        y2 = marked(y2, keep, spread(marks, g + 2))
+        y3 = marked(y3, keep, spread(marks, g + 3))
+        low = smaller(y0, y1)
+        other = smaller(y2, y3)
+        rest = smaller(larger(y0, y1), larger(y2, y3))
+        rest = smaller(rest, larger(low, other))
+        low = smaller(low, other)
+        next_least = smaller(smaller(rest, next_least), larger(low, least))
+        least = smaller(low, least)
+    store(best, 0, least)
+    store(second, 0, next_least)
+
+
+@inner
+def square_to(flat: Floats, row: int, centres: Float64, at: int, d: int) -> float:
+    """Return the squared distance of the row at an index from the centre at another, in plain order."""
+    square = 0.0
+    for i in range(d):
+        z = flat[row + i] - centres[at + i]
+        square += z * z
+    return square
+
+
+@inner
+def decide(flat: Floats, row: int, centres: Float64, k: int, d: int) -> tuple[int, float, float]:
+    """Return a row's nearest centre, the first of equals, and the two least squared distances."""
+    stride = centres.size // k
+    label, least, next_least = 0, np.inf, np.inf
+    for c in range(k):
+        square = square_to(flat, row, centres, c * stride, d)
+        if square < least:
+            label, least, next_least = c, square, least
+        elif square < next_least:
+            next_least = square
+    return label, least, next_least
+
+
+@inner
+def wider(distance: float) -> float:
+    """Return an upper bound that remains one in float32."""
+    return distance * WIDER
+
+
+@inner
+def narrower(distance: float) -> float:
+    """Return a lower bound that remains one in float32, or zero."""
+    return distance * NARROWER if distance > LEAST else 0.0
+
+
+@inner
+def label_rows(
+    x: Floats,
+    start: int,
+    which: Ints,
+    count: int,
+    centres: Float64,
+    k: int,
+    point: Float64,
+    packed: Float64,
+    half: Float64,
+    marks: Float64,
+    mask: int,
+    reach: float,
+    trust: float,
+    panel: Float64,
+    best: Float64,
+    second: Float64,
+    norm: Float64,
+    label: Labels,
+    upper: Floats,
+    lower: Floats,
+) -> None:
+    """Label up to L rows of `x` from `start`, and bound their distances where `upper` is not empty.
+
+    `which` says at which rows of the results they stand. Scores are trusted where the two least squared
+    distances differ by more than `trust` times the squared lengths of row and farthest centre (`reach`).
+    """
+    d = x.shape[1]
+    flat = x.reshape(x.size)
+    tiles.load_tile(x, start, panel, panel.size // LANES, 1)
+    centre_panel(panel, d, point, norm)
+    two_least(panel, d, packed, half, marks, best, second)
+    bits = best.view(np.int64)
+    for t in range(count):
+        scale = norm[t] + reach
+        doubt = trust * scale + 1e-290
+        to = which[t]
+        if 2.0 * (second[t] - best[t]) > doubt:
+            label[to] = bits[t] & mask
+            if upper.size:
+                upper[to] = wider(math.sqrt(max(2.0 * best[t] + norm[t] + doubt, 0.0)))
+                lower[to] = narrower(math.sqrt(max(2.0 * second[t] + norm[t] - doubt, 0.0)))
+        else:
+            c, least, next_least = decide(flat, (start + t) * d, centres, k, d)
+            label[to] = c
+            if upper.size:
+                upper[to] = wider(math.sqrt(least))
+                lower[to] = narrower(math.sqrt(next_least))
+
+
+@inner
+def need_work(
+    flat: Floats,
+    d: int,
+    start: int,
+    stop: int,
+    centres: Float64,
+    k: int,
+    drift: Float64,
+    others: Float64,
+    old_label: Labels,
+    old_upper: Floats,
+    old_lower: Floats,
+    label: Labels,
+    upper: Floats,
+    lower: Floats,
+    which: Ints,
+) -> int:
+    """Carry the bounds of some rows over to the moved centres; list the rows they do not settle.
+
+    `drift` says how far each centre has moved, `others` how far any but it. Hamerly's two tests: with the
+    upper bound as it has widened, and with the distance itself.
+    """
+    stride = centres.size // k
+    count = 0
+    for r in range(start, stop):
+        c = old_label[r]
+        least = narrower(old_lower[r] - others[c])
+        most = wider(old_upper[r] + drift[c])
+        if not most < least and least > 0.0:
+            most = wider(math.sqrt(square_to(flat, r * d, centres, c * stride, d)))
+        label[r] = c
+        upper[r] = most
+        lower[r] = least
+        if not upper[r] < lower[r]:
+            which[count] = r
+            count += 1
+    return count
+
+
+@inner
+def add_rows(
+    flat: Floats,
+    at: int,
+    d: int,
+    start: int,
+    stop: int,
+    weights: Float64,
+    centres: Float64,
+    k: int,
+    ends: Float64,
+    label: Labels,
+    mass: Float64,
+    first: Float64,
+) -> float:
+    """Add rows to the masses and first moments of their centres; return their inertia.
+
+    The first row's numbers stand from `at` of `flat`, of which a row's last vector may take in the next
+    row's first: `ends` is one where a last vector is the row's own, else zero.
+    """
+    stride = centres.size // k
+    inertia = fill_like(four(ends, 0), 0.0)
+    for r in range(start, stop):
+        w = weights[r] if weights.size else 1.0
+        c = label[r] * stride
+        weight = fill_like(inertia, w)
+        square = fill_like(inertia, 0.0)
+        for i in range(0, stride - 4, 4):
+            z = four(flat, at + i) - four(centres, c + i)
+            store(first, c + i, fma(weight, z, four(first, c + i)))
+            square = fma(z, z, square)
+        i = stride - 4
+        z = (four(flat, at + i) - four(centres, c + i)) * four(ends, 0)
+        store(first, c + i, fma(weight, z, four(first, c + i)))
+        square = fma(z, z, square)
+        inertia = fma(weight, square, inertia)
+        mass[label[r]] += w
+        at += d
+    return total(inertia)
+
+
+@entry
+def lloyd(
+    x: Floats,
+    weights: Float64,
+    centres: Float64,
+    point: Float64,
+    packed: Float64,
+    half: Float64,
+    marks: Float64,
+    mask: int,
+    reach: float,
+    trust: float,
+    ends: Float64,
+    drift: Float64,
+    others: Float64,
+    old_label: Labels,
+    old_upper: Floats,
+    old_lower: Floats,
+    keep: bool,
+) -> tuple[float, Float64, Float64, Labels, Floats, Floats, int]:
+    """Return inertia, masses, first moments, labels, bounds, and the rows whose distances were all taken.
+
+    Bounds of old are used where there are any, and new ones returned if `keep`. The sums are those of all
+    rows in their own order, whatever the bounds spared.
+    """
+    n, d = x.shape
+    k = drift.size
+    stride = centres.size // k
+    flat = x.reshape(x.size)
+    panel = tiles.buffer(LANES * stride, centres)
+    best, second, norm = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    label = np.empty(n, np.int32)
+    upper = np.empty(n if keep else 0, np.float32)
+    lower = np.empty(n if keep else 0, np.float32)
+    which = np.empty(max(RUN, LANES), np.int64)
+    few = np.empty((LANES, d), x.dtype)
+    mass, first = np.zeros(k), np.zeros(centres.size)
+    whole = max(0, (x.size - stride) // d + 1)  # rows whose last vector ends within the array
+    whole = min(n, whole)
+    tail = np.zeros((n - whole) * d + stride, x.dtype)
+    tail[: (n - whole) * d] = flat[whole * d :]
+    inertia, worked = 0.0, 0
+    for start in range(0, n, RUN):
+        stop = min(n, start + RUN)
+        if old_label.size:
+            count = need_work(
+                flat, d, start, stop, centres, k, drift, others, old_label, old_upper, old_lower,
+                label, upper, lower, which,
+            )  # fmt: skip
+            for a in range(0, count, LANES):
+                rows = min(LANES, count - a)
+                for t in range(rows):
+                    for i in range(d):
+                        few[t, i] = x[which[a + t], i]
+                label_rows(
+                    few, 0, which[a:], rows, centres, k, point, packed, half, marks, mask, reach, trust,
+                    panel, best, second, norm, label, upper, lower,
+                )  # fmt: skip
+            worked += count
+        else:
+            for a in range(start, stop, LANES):
+                rows = min(LANES, stop - a)
+                for t in range(rows):
+                    which[t] = a + t
+                label_rows(
+                    x, a, which, rows, centres, k, point, packed, half, marks, mask, reach, trust,
+                    panel, best, second, norm, label, upper, lower,
+                )  # fmt: skip
+            worked += stop - start
+        own = min(stop, whole)
+        inertia += add_rows(
+            flat, start * d, d, start, own, weights, centres, k, ends, label, mass, first
+        )  # fmt: skip
+        inertia += add_rows(
+            tail, (max(start, own) - whole) * d, d, max(start, own), stop, weights, centres, k, ends, label,
+            mass, first,
+        )  # fmt: skip
+    return inertia, mass, first, label, upper, lower, worked
+
+
+@entry
+def nearest(
+    x: Floats,
+    centres: Float64,
+    point: Float64,
+    packed: Float64,
+    half: Float64,
+    marks: Float64,
+    mask: int,
+    reach: float,
+    trust: float,
+    ends: Float64,
+    k: int,
+) -> tuple[Labels, Float64]:
+    """Return labels, and squared distances from the centres they name."""
+    n, d = x.shape
+    stride = centres.size // k
+    flat = x.reshape(x.size)
+    panel = tiles.buffer(LANES * stride, centres)
+    best, second, norm = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    label, square = np.empty(n, np.int32), np.empty(n)
+    none = np.empty(0, np.float32)
+    which = np.empty(LANES, np.int64)
+    for start in range(0, n, LANES):
+        rows = min(LANES, n - start)
+        for t in range(rows):
+            which[t] = start + t
+        label_rows(
+            x, start, which, rows, centres, k, point, packed, half, marks, mask, reach, trust,
+            panel, best, second, norm, label, none, none,
+        )  # fmt: skip
+        for r in range(start, start + rows):
+            square[r] = square_to(flat, r * d, centres, label[r] * stride, d)
+    return label, square
