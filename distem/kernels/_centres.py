@@ -33,6 +33,7 @@ from distem.kernels._simd import (
     llvm_type,
     load,
     merged,
+    root,
     smaller,
     spread,
     store,
@@ -175,10 +176,9 @@ def narrower(distance: float) -> float:
 
 
 @inner
-def label_rows(
+def label_panel(
     x: Floats,
     start: int,
-    which: Ints,
     count: int,
     centres: Float64,
     k: int,
@@ -189,40 +189,47 @@ def label_rows(
     mask: int,
     reach: float,
     trust: float,
+    keep: bool,
     panel: Float64,
     best: Float64,
     second: Float64,
     norm: Float64,
-    label: Labels,
-    upper: Floats,
-    lower: Floats,
+    doubt: Float64,
+    nearest: Ints,
 ) -> None:
-    """Label up to L rows of `x` from `start`, and bound their distances where `upper` is not empty.
+    """Put the nearest centres of up to L rows of `x` from `start` in `nearest`.
 
-    `which` says at which rows of the results they stand. Scores are trusted where the two least squared
-    distances differ by more than `trust` times the squared lengths of row and farthest centre (`reach`).
+    With `keep`, put bounds of the distances from it and from all others in `best` and `second`. Scores are
+    trusted where the two least squared distances differ by more than `trust` times the squared lengths of
+    the row and of the farthest centre (`reach`).
     """
     d = x.shape[1]
     flat = x.reshape(x.size)
     tiles.load_tile(x, start, panel, panel.size // LANES, 1)
     centre_panel(panel, d, point, norm)
     two_least(panel, d, packed, half, marks, best, second)
+    store(doubt, 0, fma(load(norm, 0) + fill(norm, reach), fill(norm, trust), fill(norm, 1e-290)))
     bits = best.view(np.int64)
+    for t in range(LANES):
+        nearest[t] = bits[t] & mask
+    doubtful = 0
     for t in range(count):
-        scale = norm[t] + reach
-        doubt = trust * scale + 1e-290
-        to = which[t]
-        if 2.0 * (second[t] - best[t]) > doubt:
-            label[to] = bits[t] & mask
-            if upper.size:
-                upper[to] = wider(math.sqrt(max(2.0 * best[t] + norm[t] + doubt, 0.0)))
-                lower[to] = narrower(math.sqrt(max(2.0 * second[t] + norm[t] - doubt, 0.0)))
-        else:
-            c, least, next_least = decide(flat, (start + t) * d, centres, k, d)
-            label[to] = c
-            if upper.size:
-                upper[to] = wider(math.sqrt(least))
-                lower[to] = narrower(math.sqrt(next_least))
+        doubtful += not 2.0 * (second[t] - best[t]) > doubt[t]
+    if keep:
+        two, zero = fill(norm, 2.0), fill(norm, 0.0)
+        margin, square = load(doubt, 0), load(norm, 0)
+        gap = load(second, 0) - load(best, 0)
+        store(best, 0, root(larger(fma(two, load(best, 0), square) + margin, zero)))
+        store(second, 0, root(larger(fma(two, load(second, 0), square) - margin, zero)))
+        store(norm, 0, gap)
+    else:
+        store(norm, 0, load(second, 0) - load(best, 0))
+    if doubtful > 0:
+        for t in range(count):
+            if not 2.0 * norm[t] > doubt[t]:
+                c, least, next_least = decide(flat, (start + t) * d, centres, k, d)
+                nearest[t] = c
+                best[t], second[t] = math.sqrt(least), math.sqrt(next_least)
 
 
 @inner
@@ -249,19 +256,22 @@ def need_work(
     upper bound as it has widened, and with the distance itself.
     """
     stride = centres.size // k
-    count = 0
     for r in range(start, stop):
         c = old_label[r]
-        least = narrower(old_lower[r] - others[c])
-        most = wider(old_upper[r] + drift[c])
-        if not most < least and least > 0.0:
-            most = wider(math.sqrt(square_to(flat, r * d, centres, c * stride, d)))
         label[r] = c
-        upper[r] = most
-        lower[r] = least
-        if not upper[r] < lower[r]:
-            which[count] = r
-            count += 1
+        upper[r] = wider(old_upper[r] + drift[c])
+        lower[r] = narrower(old_lower[r] - others[c])
+    first = 0
+    for r in range(start, stop):
+        which[first] = r
+        first += not upper[r] < lower[r]
+    count = 0
+    for a in range(first):
+        r = which[a]
+        which[count] = r
+        if lower[r] > 0.0:
+            upper[r] = wider(math.sqrt(square_to(flat, r * d, centres, label[r] * stride, d)))
+        count += not upper[r] < lower[r]
     return count
 
 
@@ -336,11 +346,12 @@ def lloyd(
     stride = centres.size // k
     flat = x.reshape(x.size)
     panel = tiles.buffer(LANES * stride, centres)
-    best, second, norm = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    best, second, norm, doubt = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    near = np.empty(LANES, np.int64)
     label = np.empty(n, np.int32)
     upper = np.empty(n if keep else 0, np.float32)
     lower = np.empty(n if keep else 0, np.float32)
-    which = np.empty(max(RUN, LANES), np.int64)
+    which = np.empty(RUN + 1, np.int64)
     few = np.empty((LANES, d), x.dtype)
     mass, first = np.zeros(k), np.zeros(centres.size)
     whole = max(0, (x.size - stride) // d + 1)  # rows whose last vector ends within the array
@@ -360,20 +371,28 @@ def lloyd(
                 for t in range(rows):
                     for i in range(d):
                         few[t, i] = x[which[a + t], i]
-                label_rows(
-                    few, 0, which[a:], rows, centres, k, point, packed, half, marks, mask, reach, trust,
-                    panel, best, second, norm, label, upper, lower,
+                label_panel(
+                    few, 0, rows, centres, k, point, packed, half, marks, mask, reach, trust, keep,
+                    panel, best, second, norm, doubt, near,
                 )  # fmt: skip
+                for t in range(rows):
+                    r = which[a + t]
+                    label[r] = near[t]
+                    if keep:
+                        upper[r], lower[r] = wider(best[t]), narrower(second[t])
             worked += count
         else:
             for a in range(start, stop, LANES):
                 rows = min(LANES, stop - a)
-                for t in range(rows):
-                    which[t] = a + t
-                label_rows(
-                    x, a, which, rows, centres, k, point, packed, half, marks, mask, reach, trust,
-                    panel, best, second, norm, label, upper, lower,
+                label_panel(
+                    x, a, rows, centres, k, point, packed, half, marks, mask, reach, trust, keep,
+                    panel, best, second, norm, doubt, near,
                 )  # fmt: skip
+                for t in range(rows):
+                    label[a + t] = near[t]
+                if keep:
+                    for t in range(rows):
+                        upper[a + t], lower[a + t] = wider(best[t]), narrower(second[t])
             worked += stop - start
         own = min(stop, whole)
         inertia += add_rows(
@@ -405,18 +424,17 @@ def nearest(
     stride = centres.size // k
     flat = x.reshape(x.size)
     panel = tiles.buffer(LANES * stride, centres)
-    best, second, norm = np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    best, second, norm, doubt = np.empty(LANES), np.empty(LANES), np.empty(LANES), np.empty(LANES)
+    near = np.empty(LANES, np.int64)
     label, square = np.empty(n, np.int32), np.empty(n)
-    none = np.empty(0, np.float32)
-    which = np.empty(LANES, np.int64)
     for start in range(0, n, LANES):
         rows = min(LANES, n - start)
-        for t in range(rows):
-            which[t] = start + t
-        label_rows(
-            x, start, which, rows, centres, k, point, packed, half, marks, mask, reach, trust,
-            panel, best, second, norm, label, none, none,
+        label_panel(
+            x, start, rows, centres, k, point, packed, half, marks, mask, reach, trust, False,
+            panel, best, second, norm, doubt, near,
         )  # fmt: skip
-        for r in range(start, start + rows):
-            square[r] = square_to(flat, r * d, centres, label[r] * stride, d)
+        for t in range(rows):
+            r = start + t
+            label[r] = near[t]
+            square[r] = square_to(flat, r * d, centres, near[t] * stride, d)
     return label, square
