@@ -61,6 +61,8 @@ class Work:
         Whether rows have weights.
     probability_bytes : int
         Bytes of a probability as it is written.
+    beside_row : int
+        Bytes that passes leave beside each row that stays in memory, all candidates together.
     """
 
     components: Sequence[int]
@@ -70,6 +72,7 @@ class Work:
     drops: bool
     weighted: bool
     probability_bytes: int = 8
+    beside_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +232,8 @@ def _memory(
     if resident:
         # a worker that is quicker while the rows are loaded comes to hold one partition more than its share
         share = -(-len(spans) // max(1, capacity.workers)) + 1
-        heaviest = sorted((sum(blocks[i].nbytes for i in range(*span)) for span in spans), reverse=True)
+        kept = [block.nbytes + work.beside_row * block.n for block in blocks]
+        heaviest = sorted((sum(kept[slice(*span)]) for span in spans), reverse=True)
         need += sum(heaviest[:share])
     return need
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
@@ -28,11 +28,27 @@ class Rows:
     kept : ndarray of bool, shape (N,), or None
         Which of the block's N stored rows are in `values` (the others are missing);
         None means all of them.
+    memory : dict or None
+        What passes leave beside the rows for those to come, by the name of who left it; None where the
+        rows themselves are not kept. A cache: it may vanish at any moment, is not pickled, and must
+        never change a bit of any result.
     """
 
     values: Floats
     weights: Float64 | None = None
     kept: Bools | None = None
+    memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rows, (self.values, self.weights, self.kept, None if self.memory is None else {})
+
+    def remembering(self) -> Rows:
+        """The same rows with an empty memory."""
+        return replace(self, memory={})
+
+    def slot(self, name: str) -> Rows:
+        """The same rows with the memory that is kept under a name, if any is."""
+        return self if self.memory is None else replace(self, memory=self.memory.setdefault(name, {}))
 
     @property
     def n(self) -> int:

@@ -31,8 +31,8 @@ def dump(climbs: Sequence[Climb]) -> tuple[Arrays, dict[str, Any]]:
         for part, named in parts.items():
             arrays |= {f"{index}/{part}/{name}": np.asarray(value) for name, value in named.items()}
         arrays[f"{index}/trace"] = np.array(
-            [(p.log_likelihood, p.accepted, p.fresh) for p in fit.trace], dtype=np.float64
-        ).reshape(-1, 3)
+            [(p.log_likelihood, p.accepted, p.fresh, _number(p.shift)) for p in fit.trace], dtype=np.float64
+        ).reshape(-1, 4)
         reason = fit.reason and asdict(fit.reason)
         facts.append({"name": fit.name, "reason": reason, "repairs": fit.repairs, "fresh": fit.fresh})
     return arrays, {"climbs": facts}
@@ -48,9 +48,16 @@ def restore(climbs: Sequence[Climb], arrays: Arrays, info: dict[str, Any]) -> No
             stats = fit.model.stats_type.from_arrays(_part(arrays, index, "stats"))
             fit.best = (fit.model.from_arrays(best), stats)
         fit.accelerator.restore(_part(arrays, index, "accelerator"))
-        fit.trace = [TracePoint(float(v), bool(a), bool(f)) for v, a, f in arrays[f"{index}/trace"]]
+        fit.trace = [
+            TracePoint(float(v), bool(a), bool(f), None if np.isnan(s) else float(s))
+            for v, a, f, s in arrays[f"{index}/trace"]
+        ]
         fit.reason = Reason(**facts["reason"]) if facts["reason"] else None
         fit.repairs, fit.fresh = facts["repairs"], facts["fresh"]
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def _part(arrays: Arrays, index: int, part: str) -> Arrays:

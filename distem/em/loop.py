@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -48,14 +48,29 @@ class SweepStats:
 
 @dataclass(frozen=True)
 class EStep:
-    """The pass: the E-steps of several fits on each block, while it is in cache."""
+    """The pass: the E-steps of several fits on each block, while it is in cache.
+
+    Attributes
+    ----------
+    fits : tuple of (Model, parameters)
+    names : tuple of str
+        Under which each fit finds what its last pass left beside a block; nothing is kept without.
+    """
 
     fits: tuple[tuple[Model, Any], ...]
+    names: tuple[str, ...] = ()
     name: ClassVar[str] = "e-step"
 
     def __call__(self, rows: Rows, block: int) -> SweepStats:  # noqa: ARG002
         """Statistics of each fit on this block."""
-        return SweepStats(tuple(model.e_step(rows, params) for model, params in self.fits))
+        if rows.memory is None or not self.names:
+            rows = replace(rows, memory=None)
+            return SweepStats(tuple(model.e_step(rows, params) for model, params in self.fits))
+        for ended in set(rows.memory).difference(self.names):
+            del rows.memory[ended]
+        slots = [rows.slot(name) for name in self.names]
+        each = zip(slots, self.fits, strict=True)
+        return SweepStats(tuple(model.e_step(slot, params) for slot, (model, params) in each))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +136,8 @@ class Climb:
                 "Check the data for extreme values, or set data.scale: standard.",
             )
         accepted = self.fallback is None or self.best is None or not fell(self.best[1], value)
-        self.trace.append(TracePoint(value, accepted, self.fresh))
+        shift = self.model.shift(stats, self.params)
+        self.trace.append(TracePoint(value, accepted, self.fresh, shift))
         self.fresh = False
         if accepted:
             self.best = (self.params, stats)
@@ -236,7 +252,9 @@ def climb(
     """
     while live := [c for c in climbs if c.reason is None]:
         started = time.perf_counter()
-        stats = blocks.map_reduce(EStep(tuple((c.model, c.params) for c in live)))
+        stats = blocks.map_reduce(
+            EStep(tuple((c.model, c.params) for c in live), tuple(c.name for c in live))
+        )
         told: list[Event] = []
         with one_blas_thread():
             for fit, part in zip(live, stats.each, strict=True):

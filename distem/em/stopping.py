@@ -25,11 +25,15 @@ class TracePoint:
     fresh : bool
         True when a component was moved or dropped before this pass: what came before
         is no guide to what follows.
+    shift : float or None
+        How far the M-step after the pass goes, squared and summed over the centres; zero where rounding is
+        all that moves them. None for models without centres.
     """
 
     log_likelihood: float
     accepted: bool = True
     fresh: bool = False
+    shift: float | None = None
 
 
 Trace = Sequence[TracePoint]
@@ -139,6 +143,34 @@ class Change:
                 True, f"Converged: the last step was {step:.2g}, less than the tolerance {self.tolerance:g}."
             )
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Stop when the centres stay where they are, or move by no more than a tolerance.
+
+    scikit-learn's rule for k-means: where no row has changed its cluster, no centre moves.
+
+    Parameters
+    ----------
+    tolerance : float
+        Squared distances moved, summed over the centres; zero waits until nothing but rounding moves them.
+    """
+
+    tolerance: float = 0.0
+
+    def __call__(self, trace: Trace) -> Reason | None:
+        """See the class."""
+        shift = trace[-1].shift
+        if shift is None or not trace[-1].accepted or shift > self.tolerance:
+            return None
+        if shift == 0.0:
+            return Reason(True, "Converged: no row changes its cluster any more.")
+        return Reason(
+            True,
+            f"Converged: the centres' squared shifts add up to {shift:.2g}, "
+            f"within the tolerance {self.tolerance:g}.",
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,8 +159,8 @@ def reduce_rows(rows: Sequence[Rows], span: Span, run: Pass[S]) -> S:
 
 
 def load(blocks: Sequence[Block]) -> list[Rows]:
-    """Read a partition's blocks into memory."""
-    return [block.load() for block in blocks]
+    """Read a partition's blocks into memory, where passes may leave something beside them."""
+    return [block.load().remembering() for block in blocks]
 
 
 def pass_name(run: Pass[S]) -> str:

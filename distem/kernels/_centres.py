@@ -82,7 +82,7 @@ def marked(typing: Any, value: Any, keep: Any, mark: Any) -> Any:
 
 @merged
 def four_scores(
-    panel: Float64, d: int, packed: Float64, at: int, half: Float64, g: int
+    panel: Floats, d: int, packed: Float64, at: int, half: Float64, g: int
 ) -> tuple[Any, Any, Any, Any]:
     """Return a panel's scores of the four centres from g, whose coefficients stand from `at`."""
     y0 = spread(half, g)
@@ -100,7 +100,7 @@ def four_scores(
 
 
 @inner
-def centre_panel(panel: Float64, d: int, point: Float64, norm: Float64) -> None:
+def centre_panel(panel: Floats, d: int, point: Float64, norm: Float64) -> None:
     """Subtract a point from a panel of rows, and put the squares of their lengths in `norm`."""
     square = fill(panel, 0.0)
     for i in range(d):
@@ -112,7 +112,7 @@ def centre_panel(panel: Float64, d: int, point: Float64, norm: Float64) -> None:
 
 @inner
 def two_least(
-    panel: Float64, d: int, packed: Float64, half: Float64, marks: Float64, best: Float64, second: Float64
+    panel: Floats, d: int, packed: Float64, half: Float64, marks: Float64, best: Float64, second: Float64
 ) -> None:
     """Put the two least scores of each row, marked with their centres, in `best` and `second`.
 
@@ -190,7 +190,7 @@ def label_panel(
     reach: float,
     trust: float,
     keep: bool,
-    panel: Float64,
+    panel: Floats,
     best: Float64,
     second: Float64,
     norm: Float64,
@@ -313,7 +313,7 @@ def add_rows(
         inertia = fma(weight, square, inertia)
         mass[label[r]] += w
         at += d
-    return total(inertia)
+    return float(total(inertia))
 
 
 @entry

@@ -29,6 +29,8 @@ from distem.types import Float64, Floats, Ints
 EPS = float(np.finfo(np.float64).eps)
 PAYS = 0.6
 """Bounds that leave more than this share of the rows to do cost more than they spare."""
+WORTH = 512
+"""Bounds spare nothing where all distances of a row take fewer steps than looking after its bounds."""
 PATIENCE = 8
 """The longest wait, in passes, before bounds that did not pay are tried again."""
 
@@ -58,7 +60,7 @@ def _scores(
     ends = np.ones(4)
     ends[(d - 1) % 4 + 1 :] = 0.0
     return (
-        _pad(centres, 1).ravel(), _argument(point), _argument(packed.ravel()), half, marks, mask,
+        _float64(_pad(centres, 1).ravel()), _float64(point), _float64(packed.ravel()), half, marks, mask,
         float(squares.max()), trust, ends,
     )  # fmt: skip
 
@@ -81,7 +83,8 @@ def lloyd(
     x, centres = _argument(x), _float64(centres)
     n, d = x.shape
     k = len(centres)
-    if bounds is not None and (bounds.centres.shape != centres.shape or len(bounds.label) != n):
+    keep = keep and k * (d + 8) >= WORTH
+    if not keep or (bounds is not None and (bounds.centres.shape != centres.shape or len(bounds.label) != n)):
         bounds = None
     wait = bounds.wait if bounds is not None else 0
     known = bounds is not None and wait == 0

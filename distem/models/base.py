@@ -124,6 +124,9 @@ class Model(Protocol):
         In the units returned, shape (m, q), that information is the identity at `params`.
         """
 
+    def shift(self, stats: Any, params: Any) -> float | None:
+        """Squared distance that the M-step moves all centres by, zero for rounding; None without centres."""
+
     def collapsed(self, stats: Any, params: Any) -> tuple[int, ...]:
         """Components that, after the M-step, have lost their rows or their spread."""
 

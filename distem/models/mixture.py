@@ -106,6 +106,10 @@ class Mixture:
         rest = self.component.natural(differences[:, params.k :], weights, params.theta)
         return np.concatenate([logs, rest], axis=1)
 
+    def shift(self, stats: MixtureStats, params: MixtureParams) -> None:  # noqa: ARG002
+        """A mixture is judged by its likelihood."""
+        return
+
     def collapsed(self, stats: MixtureStats, params: MixtureParams) -> tuple[int, ...]:
         """Components that hold no row, or one row and no spread."""
         if stats.n == 0 or params.k == 1:

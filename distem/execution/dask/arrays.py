@@ -79,7 +79,9 @@ def computed(client: Client, blocks: Sequence[LazyBlock], key: str) -> Future:
 def _load_computed(
     blocks: Sequence[Sequence[Any]], parts: Sequence[int], transform: Transformer
 ) -> list[Rows]:
-    return [_stack(arrays, count, transform) for arrays, count in zip(blocks, parts, strict=True)]
+    return [
+        _stack(arrays, count, transform).remembering() for arrays, count in zip(blocks, parts, strict=True)
+    ]
 
 
 def is_dask(x: Any) -> bool:
