@@ -63,6 +63,8 @@ class Work:
         Bytes of a probability as it is written.
     beside_row : int
         Bytes that passes leave beside each row that stays in memory, all candidates together.
+    folds : int
+        Folds of cross-validation: each candidate is fitted once more without the rows of each.
     """
 
     components: Sequence[int]
@@ -73,6 +75,7 @@ class Work:
     weighted: bool
     probability_bytes: int = 8
     beside_row: int = 0
+    folds: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ class Plan:
 
     Attributes
     ----------
-    rows, features, blocks, partitions, candidates : int
-        Sizes of the job.
+    rows, features, blocks, partitions, candidates, folds : int
+        Sizes of the job; each candidate is fitted once to all rows and once without each fold.
     workers, threads : int
         Processes, and threads over all of them.
     resident : bool
@@ -104,6 +107,7 @@ class Plan:
     blocks: int
     partitions: int
     candidates: int
+    folds: int
     workers: int
     threads: int
     resident: bool
@@ -112,6 +116,11 @@ class Plan:
     bytes_read_per_pass: int
     bytes_per_task: int
     output_bytes: int
+
+    @property
+    def fits(self) -> int:
+        """Fits that share each pass."""
+        return self.candidates * (1 + self.folds)
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
@@ -125,12 +134,13 @@ class Plan:
             if self.resident
             else f"streamed: each pass reads {_size(self.bytes_read_per_pass)}"
         )
+        folds = f" and {self.folds} folds of each: {self.fits} fits" if self.folds else ""
         return [
             f"rows         {self.rows:,} with {self.features} features",
             f"blocks       {self.blocks:,} in {self.partitions} partitions",
             f"task         up to {_size(self.bytes_per_task)}",
             f"cluster      {self.workers} workers, {self.threads} threads",
-            f"candidates   {self.candidates}, all fitted in one read of the data",
+            f"candidates   {self.candidates}{folds}, all fitted in one read of the data",
             f"data         {how}",
             f"memory       up to {_size(self.memory_per_worker_bytes)} a worker ({limit})",
             f"output       {_size(self.output_bytes)} before compression",
@@ -186,6 +196,7 @@ def make_plan(
         blocks=len(blocks),
         partitions=len(spans),
         candidates=len(work.components),
+        folds=work.folds,
         workers=capacity.workers,
         threads=capacity.threads,
         resident=resident,
@@ -217,13 +228,15 @@ def _memory(
     # beside the rows made of it; and the block before it, which the pass is working on
     reading = stored + max(stored, decoded * (2 if work.drops or work.weighted else 1))
     working = decoded if longest > 1 and not resident else 0
+    if work.folds:  # a block in the order of its folds, with its addresses, folds and that order
+        working += decoded + 32 * rows
     # what each row is given, once more among the missing rows, and the widest of it encoded and compressed
     widths = [max(work.components) if v == "probability" else 1 for v in work.variables]
     given = 3 + sum(w for w in widths if w > 1)
     writing = 8 * rows * (given * (2 if work.drops else 1) + 2 * max(widths, default=0)) if widths else 0
     # sums wait on every level of the tree; samples grow as they are added, but for weighted ones
     waiting = longest.bit_length() + 3 + (MERGED_AT_ONCE if len(spans) > MERGED_AT_ONCE else 0)
-    statistics = sum(
+    statistics = (1 + work.folds) * sum(
         8 * k * (source.d * (source.d if work.full else 1) + source.d + 1) for k in work.components
     )
     sample = 8 * min(work.sample_rows, source.n) * (source.d + 2) * (waiting if work.weighted else 3)

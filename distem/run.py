@@ -133,6 +133,7 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             drops=config.data.missing != "error",
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
+            folds=config.fit.folds if config.fit.select == "cv" else 0,
         ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
@@ -411,15 +412,16 @@ def _manifest(session: Session) -> dict[str, Any]:
 
 
 def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
-    fit, score = fitted.fit, fitted.scores[fitted.chosen]
     rule = dropping(session.config)
     dropped = {name: f.reason.sentence for name, f in fitted.fits.items() if f.reason.dropped}
+    fit, score, config = fitted.fit, fitted.scores[fitted.chosen], session.config
     return {
         "fit": {
             "chosen": fitted.chosen,
             "components": fitted.model.k,
             "log_likelihood": score.log_likelihood / score.mass,
             "bic": score.bic,
+            **({"cv": score.cv, "cv_se": score.cv_se} if config.fit.select == "cv" else {}),
             "passes": len(fit.trace),
             "converged": fit.reason.converged,
             "reason": fit.reason.sentence,

@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from distem.assignment import AssignRows
@@ -24,8 +24,9 @@ from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import Scan, ScanPass, digest
 from distem.data.source import Source
 from distem.data.transform import Transform
-from distem.em.checkpoint import dump, restore
+from distem.em.checkpoint import Arrays, dump, restore
 from distem.em.dropping import Hopeless
+from distem.em.folds import CrossValidated, Validate
 from distem.em.loop import Climb, Fit, climb
 from distem.em.selection import Score, best_by, score
 from distem.errors import DataError, Interrupted
@@ -35,7 +36,15 @@ from distem.fitted import FittedModel
 from distem.models import seeding
 from distem.models.mixture import Mixture, MixtureParams
 from distem.plan import Plan
-from distem.starting import Candidates, at_the_foot, candidates, starting_parameters
+from distem.starting import (
+    at_the_foot,
+    candidates,
+    family,
+    folds_of,
+    rest_of,
+    starting_parameters,
+    without,
+)
 from distem.tables import model_dataset, sample_dataset, selection_dataset, trace_dataset
 from distem.types import Pass, S
 
@@ -225,26 +234,40 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         sample = scanned.blocks.map_reduce(draw)
     else:
         drawn = kept[0]
-        sample = seeding.Sample(config.fit.sample_rows, drawn["keys"], drawn["values"], drawn["weights"])
+        parts = drawn["keys"], drawn["values"], drawn["weights"], drawn.get("addresses")
+        sample = seeding.Sample(config.fit.sample_rows, *parts)
     models = candidates(config, model_variance(scanned.scan, scanned.transform), scanned.transform.scale)
+    samples = _samples(session, sample)
+    fits = {
+        name if fold is None else without(name, fold): (model, fold)
+        for fold in samples
+        for name, (model, _, _) in models.items()
+    }
     if kept is None:
-        with one_blas_thread():
-            starts = starting_parameters(
-                config,
-                models,
-                session.source.features,
-                scanned.scan,
-                scanned.transform,
-                scanned.blocks,
-                sample,
-            )
-        _keep_seed(session, scanned, models, starts, sample)
+        starts: dict[str, MixtureParams] = {}
+        for fold, part in samples.items():
+            with one_blas_thread():
+                begun = starting_parameters(
+                    config,
+                    models,
+                    session.source.features,
+                    scanned.scan,
+                    scanned.transform,
+                    scanned.blocks,
+                    part,
+                    fold,
+                )
+            starts |= {name if fold is None else without(name, fold): p for name, p in begun.items()}
+        _keep_seed(session, scanned, {name: model for name, (model, _) in fits.items()}, starts, sample)
     else:
         starts = {
             name: model.from_arrays({p: kept[0][f"start/{name}/{p}"] for p in kept[1]["parameters"]})
-            for name, (model, _, _) in models.items()
+            for name, (model, _) in fits.items()
         }
-    climbs = [at_the_foot(config, name, models[name][0], start, sample) for name, start in starts.items()]
+    climbs = [
+        at_the_foot(config, name, model, starts[name], samples[fold], fold)
+        for name, (model, fold) in fits.items()
+    ]
     state = session.checkpoints.latest("pass")
     if kept is not None and state is not None:
         restore(climbs, *state)
@@ -254,17 +277,29 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     return Seeded(climbs, {name: model for name, (model, _, _) in models.items()}, starts, sample)
 
 
+def _samples(session: Session, sample: seeding.Sample) -> dict[int | None, seeding.Sample]:
+    """What the fits may start from: all of the sample, and for each fold what it does not hold out."""
+    folds = folds_of(session.config)
+    least = max(session.config.model.n_components)
+    found: dict[int | None, seeding.Sample] = {None: sample}
+    if folds is not None:
+        found |= {fold: rest_of(sample, folds, fold, least) for fold in range(folds.count)}
+    return found
+
+
 def _keep_seed(
     session: Session,
     scanned: Scanned,
-    models: Candidates,
+    models: dict[str, Mixture],
     starts: dict[str, MixtureParams],
     sample: seeding.Sample,
 ) -> None:
-    arrays = {"keys": sample.keys, "values": sample.values, "weights": sample.weights}
+    arrays: Arrays = {"keys": sample.keys, "values": sample.values, "weights": sample.weights}
+    if sample.addresses is not None:
+        arrays["addresses"] = sample.addresses
     parameters: list[str] = []
     for name, params in starts.items():
-        named = models[name][0].arrays(params)
+        named = models[name].arrays(params)
         parameters = list(named)
         arrays |= {f"start/{name}/{p}": value for p, value in named.items()}
     info = {"fingerprint": scanned.fingerprint, "parameters": parameters}
@@ -295,14 +330,16 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
             after_pass=keep,
             offset=offset,
             drop=dropping(session.config),
+            folds=folds_of(session.config),
         )
     except Interrupted:
         if any(c.trace for c in climbs):  # passes since the last checkpoint are kept
             keep(force=True)
         raise
     keep(force=True)
+    validated = _validate(session, scanned, seeded)
     with one_blas_thread():
-        return _choose(session, scanned, seeded)
+        return _choose(session, scanned, seeded, validated)
 
 
 def dropping(config: Config) -> Hopeless | None:
@@ -310,14 +347,39 @@ def dropping(config: Config) -> Hopeless | None:
     return Hopeless(config.fit.select) if config.fit.drop == "hopeless" else None
 
 
-def _choose(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
+def _validate(session: Session, scanned: Scanned, seeded: Seeded) -> dict[str, CrossValidated]:
+    """Ask the rows of each fold about every candidate; of its restarts the likeliest elsewhere answers."""
+    folds = folds_of(session.config)
+    if folds is None:
+        return {}
+    best: dict[tuple[str, int], Climb] = {}
+    for c in seeded.climbs:
+        if c.held is not None:
+            rival = best.get((family(c.name), c.held))
+            if rival is None or c.fit.log_likelihood > rival.fit.log_likelihood:
+                best[family(c.name), c.held] = c
+    judged = [(c.model, c.fit.params, fold) for (_, fold), c in best.items()]
+    sums = scanned.blocks.map_reduce(Validate(judged, folds))
+    found: dict[str, CrossValidated] = {}
+    for name in dict.fromkeys(of for of, _ in best):
+        mine = [i for i, (of, _) in enumerate(best) if of == name]
+        found[name] = CrossValidated.of(sums.log_likelihood[mine], sums.mass[mine])
+    return found
+
+
+def _choose(
+    session: Session, scanned: Scanned, seeded: Seeded, validated: dict[str, CrossValidated]
+) -> Fitted:
     offset = scanned.transform.log_jacobian
-    fits = {c.name: c.fit for c in seeded.climbs}
+    fits = {c.name: c.fit for c in seeded.climbs if c.held is None}
     scores = {name: score(seeded.models[name], done, offset) for name, done in fits.items()}
+    for name in scores:
+        if (said := validated.get(family(name))) is not None:
+            scores[name] = replace(scores[name], cv=said.mean + offset, cv_se=said.error)
     # of the restarts of one candidate the likeliest, whatever the criterion
     families: dict[str, list[str]] = {}
     for name in fits:
-        families.setdefault(name.rpartition("-")[0], []).append(name)
+        families.setdefault(family(name), []).append(name)
     finalists = {
         name: scores[name]
         for name in (max(names, key=lambda n: fits[n].log_likelihood) for names in families.values())

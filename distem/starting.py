@@ -12,6 +12,7 @@ from distem.config import Config, GivenParameters
 from distem.data.scan import Scan
 from distem.data.transform import Transform
 from distem.em.acceleration import accelerator
+from distem.em.folds import Folds
 from distem.em.loop import Climb
 from distem.em.repair import Repair
 from distem.em.stopping import FirstOf, GainLeft, MaxPasses
@@ -46,8 +47,48 @@ def candidates(config: Config, variance: Float64, scale: Float64 | None) -> Cand
     return found
 
 
+def folds_of(config: Config) -> Folds | None:
+    """How the rows are cut for cross-validation, where that is asked for."""
+    return Folds(config.fit.folds, config.seed) if config.fit.select == "cv" else None
+
+
+def family(name: str) -> str:
+    """The candidate that a fit is a restart of, or a restart without a fold."""
+    return name.rpartition("-")[0]
+
+
+def without(name: str, fold: int) -> str:
+    """Name of the fit of a candidate on all rows but those of a fold."""
+    return f"{name} without fold {fold + 1}"
+
+
+def rest_of(sample: seeding.Sample, folds: Folds, fold: int, least: int) -> seeding.Sample:
+    """The rows of the sample that are not held out.
+
+    Raises
+    ------
+    DataError
+        They are fewer than `least`, or none is held out.
+    """
+    if sample.addresses is None:
+        raise DataError("Rows that do not know where they lie cannot be held out.", "Select by bic.")
+    seen = folds.of(sample.addresses) != fold
+    if seen.all() or seen.sum() < least:
+        raise DataError(
+            f"Of the {len(seen)} rows of the sample, fold {fold + 1} of {folds.count} holds out "
+            f"{len(seen) - seen.sum()}: one at least is needed, and {least} to start from.",
+            "Set fit.folds lower, raise fit.sample_rows, or select by bic.",
+        )
+    return sample.where(seen)
+
+
 def at_the_foot(
-    config: Config, name: str, model: Mixture, start: MixtureParams, sample: seeding.Sample
+    config: Config,
+    name: str,
+    model: Mixture,
+    start: MixtureParams,
+    sample: seeding.Sample,
+    held: int | None = None,
 ) -> Climb:
     """A fit that has not taken a step yet."""
     moves = 3 * start.k if config.model.on_collapse == "reseed" else 0
@@ -58,7 +99,8 @@ def at_the_foot(
         stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
         repair=Repair(sample.values, config.seed, moves),
         accelerator=accelerator(config.fit.acceleration),
-        family=name.rpartition("-")[0],
+        family=family(name) if held is None else without(family(name), held),
+        held=held,
     )
 
 
@@ -70,6 +112,7 @@ def starting_parameters(
     transform: Transform,
     blocks: BlockSet,
     sample: seeding.Sample,
+    fold: int | None = None,
 ) -> dict[str, MixtureParams]:
     """Where every candidate starts; each start depends on its own components and restart alone.
 
@@ -85,6 +128,9 @@ def starting_parameters(
         The data, for starts that look at all of it.
     sample : Sample
         Rows of it, in the model's units.
+    fold : int, optional
+        Whose rows `sample` is without. Nothing else is looked at then: kmeans on the sample stands in
+        for kmeans||.
 
     Raises
     ------
@@ -98,6 +144,9 @@ def starting_parameters(
         earlier = FittedModel.load(config.locate(init))
         _refuse_other_features(earlier, features)
         return {name: _earlier(earlier, model, k, transform) for name, (model, k, _) in models.items()}
+    without_fold = () if fold is None else (fold,)
+    if fold is not None and init == "kmeans||":
+        init = "kmeans"
     keys = {name: (k, restart) for name, (_, k, restart) in models.items()}
     matrix = seeding.whitening(sample) if config.fit.init_scale == "whiten" else None
     centres: Mapping[str, Float64] = {}
@@ -107,7 +156,7 @@ def starting_parameters(
         centres = {name: found[key] for name, key in keys.items()}
     starts = {}
     for name, (model, k, restart) in models.items():
-        rng = generator(config.seed, f"start {init}", k, restart)
+        rng = generator(config.seed, f"start {init}", k, restart, *without_fold)
         starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name), matrix)
     return starts
 

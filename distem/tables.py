@@ -96,6 +96,10 @@ def selection_dataset(
             "bic": column([scores[n].bic for n in names], "Bayesian information criterion, less is better"),
             "aic": column([scores[n].aic for n in names], "Akaike's information criterion, less is better"),
             "icl": column([scores[n].icl for n in names], "integrated completed likelihood, less is better"),
+            "cv": column(
+                [scores[n].cv for n in names], "mean log-likelihood of a held-out row, more is better"
+            ),
+            "cv_se": column([scores[n].cv_se for n in names], "its standard error over the folds"),
             "passes": column([len(fits[n].trace) for n in names], "passes over the data"),
             "converged": column([fits[n].reason.converged for n in names], "whether it converged"),
             "dropped": column([fits[n].reason.dropped for n in names], "whether it was left as hopeless"),

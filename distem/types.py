@@ -16,6 +16,33 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Where the stored rows of a block lie in the data's own sample dimensions.
+
+    Attributes
+    ----------
+    boxes : tuple of tuple of slice
+        Rectangles of the sample dimensions in the order of the rows, each in C order.
+    shape : tuple of int
+        Lengths of the sample dimensions.
+    """
+
+    boxes: tuple[tuple[slice, ...], ...]
+    shape: tuple[int, ...]
+
+    @property
+    def addresses(self) -> Ints:
+        """C-order number of each row among all of the data's, shape (N,): chunks have no part in it."""
+        found = [np.empty(0, np.int64)]
+        for box in self.boxes:
+            number = np.zeros((), np.int64)
+            for at, length in zip(box, self.shape, strict=True):
+                number = np.add.outer(number * length, np.arange(at.start, at.stop, dtype=np.int64))
+            found.append(number.ravel())
+        return np.concatenate(found)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """The usable rows of one block, in the units the model works in.
 
@@ -32,15 +59,19 @@ class Rows:
         What passes leave beside the rows for those to come, by the name of who left it; None where the
         rows themselves are not kept. A cache: it may vanish at any moment, is not pickled, and must
         never change a bit of any result.
+    places : Places or None
+        Where the block's stored rows lie in the data.
     """
 
     values: Floats
     weights: Float64 | None = None
     kept: Bools | None = None
     memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
+    places: Places | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Rows, (self.values, self.weights, self.kept, None if self.memory is None else {})
+        memory = None if self.memory is None else {}
+        return Rows, (self.values, self.weights, self.kept, memory, self.places)
 
     def remembering(self) -> Rows:
         """The same rows with an empty memory."""
@@ -49,6 +80,20 @@ class Rows:
     def slot(self, name: str) -> Rows:
         """The same rows with the memory that is kept under a name, if any is."""
         return self if self.memory is None else replace(self, memory=self.memory.setdefault(name, {}))
+
+    @property
+    def addresses(self) -> Ints:
+        """Number of each usable row in the data's own C order, shape (n,).
+
+        Raises
+        ------
+        LookupError
+            The rows do not know where they lie.
+        """
+        if self.places is None:
+            raise LookupError("These rows do not know where in the data they lie.")
+        found = self.places.addresses
+        return found if self.kept is None else found[self.kept]
 
     @property
     def n(self) -> int:

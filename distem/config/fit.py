@@ -62,8 +62,15 @@ class FitConfig(Section):
     precision: Literal["float64", "float32"] = Field(
         default="float64", description="Of the rows while they are worked on; sums are float64 in any case."
     )
-    select: Literal["bic", "aic", "icl"] = Field(
-        default="bic", description="Picks the best of several candidates."
+    select: Literal["bic", "aic", "icl", "cv"] = Field(
+        default="bic",
+        description="Picks the best of several candidates: an information criterion, or cv, the "
+        "log-likelihood of rows that were held out.",
+    )
+    folds: Annotated[int, Field(ge=2, le=100)] = Field(
+        default=5,
+        description="With select: cv, into how many parts the rows are cut; each is held out once. All "
+        "these fits share the passes of the others.",
     )
     drop: Literal["hopeless", "never"] = Field(
         default="never",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from distem.data.grid import Box, Grid, box_rows
 from distem.data.transform import Transform
 from distem.errors import DamagedChunkError, DataError, DistemError
-from distem.types import Rows
+from distem.types import Places, Rows
 
 Raw = tuple[NDArray[Any], NDArray[Any] | None]
 """Values, shape (n, d), in their native dtype (NaN where missing), and weights, shape (n,), or None."""
@@ -179,7 +179,7 @@ class Source:
         blocks = []
         for index, chunks in enumerate(self.grid.blocks(self.d)):
             n = self.grid.rows(chunks)
-            owner = _Slice(*self.read(chunks)) if self.sliced else self
+            owner = _Slice(self.grid, *self.read(chunks)) if self.sliced else self
             blocks.append(SourceBlock(index, n, n * size, owner, transform, chunks.start, chunks.stop))
         return blocks
 
@@ -223,6 +223,7 @@ class Source:
 class _Slice:
     """A block's own part of data in memory: views here, and no more than the block when pickled."""
 
+    grid: Grid
     values: NDArray[Any]
     weights: NDArray[Any] | None
 
@@ -271,7 +272,8 @@ class SourceBlock:
         DamagedChunkError
             If a stored chunk cannot be decoded.
         """
-        return self.transform.rows(*self.owner.read(self.chunks))
+        places = Places(tuple(self.owner.grid.boxes(self.chunks)), self.owner.grid.shape)
+        return replace(self.transform.rows(*self.owner.read(self.chunks)), places=places)
 
 
 def reason(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from distem.em.acceleration import Accelerator, Plain
 from distem.em.dropping import Hopeless
+from distem.em.folds import Folds
 from distem.em.repair import Repair
 from distem.em.stopping import Reason, StopRule, TracePoint, gain_left
 from distem.errors import FitError
@@ -53,24 +54,42 @@ class EStep:
     Attributes
     ----------
     fits : tuple of (Model, parameters)
+        What shares the pass.
     names : tuple of str
         Under which each fit finds what its last pass left beside a block; nothing is kept without.
+    held : tuple of (int or None)
+        For each fit the fold it works without; None: it works on all rows. Empty: all do.
+    folds : Folds or None
+        Which rows belong to which fold.
     """
 
     fits: tuple[tuple[Model, Any], ...]
     names: tuple[str, ...] = ()
+    held: tuple[int | None, ...] = ()
+    folds: Folds | None = None
     name: ClassVar[str] = "e-step"
 
     def __call__(self, rows: Rows, block: int) -> SweepStats:  # noqa: ARG002
         """Statistics of each fit on this block."""
+        slots = self._slots(rows)
+        if self.folds is None:
+            each = zip(slots, self.fits, strict=True)
+            return SweepStats(tuple(model.e_step(slot, params) for slot, (model, params) in each))
+        parted = self.folds.parted(rows)  # without memory: what is beside a block is about all its rows
+        return SweepStats(
+            tuple(
+                model.e_step(slot, params) if fold is None else parted.e_step(model, params, fold)
+                for slot, (model, params), fold in zip(slots, self.fits, self.held, strict=True)
+            )
+        )
+
+    def _slots(self, rows: Rows) -> list[Rows]:
+        """The rows once for each fit, with what that fit keeps beside them."""
         if rows.memory is None or not self.names:
-            rows = replace(rows, memory=None)
-            return SweepStats(tuple(model.e_step(rows, params) for model, params in self.fits))
+            return [replace(rows, memory=None)] * len(self.fits)
         for ended in set(rows.memory).difference(self.names):
             del rows.memory[ended]
-        slots = [rows.slot(name) for name in self.names]
-        each = zip(slots, self.fits, strict=True)
-        return SweepStats(tuple(model.e_step(slot, params) for slot, (model, params) in each))
+        return [rows.slot(name) for name in self.names]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +129,8 @@ def fell(before: Any, value: float) -> bool:
 class Climb:
     """One fit on its way: advanced once a pass until it has a reason to stop.
 
-    Restarts of one candidate have a `family` in common.
+    Restarts of one candidate on the same rows have a `family` in common; `held` is the fold whose rows a
+    fit never sees.
     """
 
     name: str
@@ -126,6 +146,7 @@ class Climb:
     fallback: Any = None
     best: tuple[Any, Any] | None = None
     family: str = ""
+    held: int | None = None
 
     def advance(self, stats: Any) -> list[Event]:
         """Take in the statistics of `params` and move on; return what is worth telling."""
@@ -224,6 +245,16 @@ def _drop(climbs: Sequence[Climb], rule: Hopeless) -> list[Event]:
     return events
 
 
+def _e_step(live: Sequence[Climb], folds: Folds | None) -> EStep:
+    fits, held = tuple((c.model, c.params) for c in live), tuple(c.held for c in live)
+    names = tuple(c.name for c in live)
+    if all(fold is None for fold in held):
+        return EStep(fits, names)
+    if folds is None:
+        raise FitError("A fit is to work without a fold, but there are no folds.", "Give climb the folds.")
+    return EStep(fits, names, held, folds)
+
+
 def climb(
     climbs: Sequence[Climb],
     blocks: BlockSet,
@@ -232,6 +263,7 @@ def climb(
     after_pass: Callable[[], None] | None = None,
     offset: float = 0.0,
     drop: Hopeless | None = None,
+    folds: Folds | None = None,
 ) -> None:
     """Advance all fits, sharing each pass over the data, until every one has a reason to stop.
 
@@ -249,12 +281,12 @@ def climb(
         Added to reported log-likelihoods, so that they are in the data's own units.
     drop : Hopeless, optional
         Which fits to go on without, after each pass.
+    folds : Folds, optional
+        Which rows the fits with `held` work without.
     """
     while live := [c for c in climbs if c.reason is None]:
         started = time.perf_counter()
-        stats = blocks.map_reduce(
-            EStep(tuple((c.model, c.params) for c in live), tuple(c.name for c in live))
-        )
+        stats = blocks.map_reduce(_e_step(live, folds))
         told: list[Event] = []
         with one_blas_thread():
             for fit, part in zip(live, stats.each, strict=True):

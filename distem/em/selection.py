@@ -1,4 +1,4 @@
-"""Choosing among fits: information criteria, smaller is better."""
+"""Choosing among fits: information criteria, smaller is better; or what unseen rows say, larger is."""
 
 from __future__ import annotations
 
@@ -25,12 +25,17 @@ class Score:
         Free parameters.
     entropy : float
         Of the responsibilities, summed over the rows: 0 when every row is certain.
+    cv, cv_se : float
+        Log-likelihood per row of the rows held out in turn, and its standard error over the folds;
+        NaN where it was not asked for.
     """
 
     log_likelihood: float
     mass: float
     parameters: int
     entropy: float
+    cv: float = np.nan
+    cv_se: float = np.nan
 
     @property
     def bic(self) -> float:
@@ -61,5 +66,6 @@ def score(model: Model, fit: Fit, offset: float = 0.0) -> Score:
 
 
 def best_by(criterion: str, scores: Mapping[str, Score]) -> str:
-    """Name of the candidate with the least criterion: bic, aic or icl. Of equals, the first."""
-    return min(scores, key=lambda name: float(getattr(scores[name], criterion)))
+    """Name of the candidate with the least bic, aic or icl, or the greatest cv. Of equals, the first."""
+    sign = -1.0 if criterion == "cv" else 1.0
+    return min(scores, key=lambda name: sign * float(getattr(scores[name], criterion)))

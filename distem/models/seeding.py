@@ -13,7 +13,7 @@ from distem._random import generator
 from distem.errors import FitError
 from distem.kernels import compiled, reference
 from distem.models.mixture import Mixture, MixtureParams
-from distem.types import Float64, Ints, Pass, Rows, S
+from distem.types import Bools, Float64, Ints, Pass, Rows, S
 
 NAMES = ("kmeans", "kmeans||", "kmeans++", "random", "random_from_data")
 """The starts there are."""
@@ -46,19 +46,23 @@ class Sample:
         Random keys; the order of rows is that of their keys.
     values : ndarray of float64, shape (m, d)
     weights : ndarray, shape (m,)
+    addresses : ndarray of int64, shape (m,), or None
+        Where the rows lie in the data, where that is known.
     """
 
     size: int
     keys: Float64
     values: Float64
     weights: Float64
+    addresses: Ints | None = None
 
     @classmethod
-    def of(cls, size: int, keys: Float64, rows: Rows) -> Self:
+    def of(cls, size: int, keys: Float64, rows: Rows, addresses: Ints | None = None) -> Self:
         """The rows with the smallest keys."""
         order = np.argsort(keys, kind="stable")[:size]
         weights = np.ones(len(order)) if rows.weights is None else rows.weights[order]
-        return cls(size, keys[order], rows.values[order].astype(np.float64), weights)
+        lie = None if addresses is None else addresses[order]
+        return cls(size, keys[order], rows.values[order].astype(np.float64), weights, lie)
 
     def __add__(self, other: Self) -> Self:
         keys = np.concatenate([self.keys, other.keys])
@@ -68,7 +72,15 @@ class Sample:
             keys[order],
             np.concatenate([self.values, other.values])[order],
             np.concatenate([self.weights, other.weights])[order],
+            None
+            if self.addresses is None or other.addresses is None
+            else np.concatenate([self.addresses, other.addresses])[order],
         )
+
+    def where(self, chosen: Bools) -> Self:
+        """Only the rows of a mask, shape (m,)."""
+        lie = None if self.addresses is None else self.addresses[chosen]
+        return type(self)(self.size, self.keys[chosen], self.values[chosen], self.weights[chosen], lie)
 
     @property
     def rows(self) -> Rows:
@@ -103,7 +115,8 @@ class DrawSample:
         if rows.weights is not None:  # `n` counts the rows of weight zero: too few could pass
             keep = rows.weights > 0.0
         weights = None if rows.weights is None else rows.weights[keep]
-        return Sample.of(self.size, keys[keep], Rows(rows.values[keep], weights))
+        addresses = None if rows.places is None else rows.addresses[keep]
+        return Sample.of(self.size, keys[keep], Rows(rows.values[keep], weights), addresses)
 
 
 def whitening(sample: Sample) -> Float64:

@@ -17,6 +17,7 @@ from distem.report.profile import profile
 from distem.report.reading import UNSURE, Found, read
 from distem.report.svg import LARGE_PANEL, PANEL
 from distem.report.words import count, criterion, number, plain, plus_minus, seconds, share, whole
+from distem.types import Float64
 
 PANEL_FEATURES = 5
 """Up to so many features are drawn against each other."""
@@ -71,6 +72,7 @@ def _content(run: Found) -> dict[str, Any]:
         "uncertainty": figures.uncertainty(run) if run.k > 1 else None,
         "climb": [made for made in (progress.climb(run), progress.gain(run)) if made],
         "criteria": progress.criteria(run),
+        "criteria_names": [progress.CRITERIA[c] for c in progress.shown(run.selection)],
         "candidates": _candidates(run),
         "durations": progress.durations(run),
         "times": _times(run),
@@ -170,6 +172,7 @@ def _candidates(run: Found) -> list[dict[str, Any]]:
     }
     # runs made before there was dropping have no such column
     dropped = table["dropped"].values if "dropped" in table else np.zeros(len(table["candidate"]), bool)
+    shown = progress.shown(table)
     rows = []
     for i, name in enumerate(table["candidate"].values):
         rows.append(
@@ -180,7 +183,7 @@ def _candidates(run: Found) -> list[dict[str, Any]]:
                 "restart": f"{int(table['restart'].values[i])}",
                 "parameters": whole(float(table["parameters"].values[i])),
                 "log_likelihood": number(float(table["log_likelihood"].values[i]), 7),
-                "criteria": [_above(table[c].values, i) for c in progress.CRITERIA],
+                "criteria": [_above(progress.judged(table, c), i, c) for c in shown],
                 "passes": whole(float(table["passes"].values[i])),
                 "converged": "dropped" if dropped[i] else "yes" if table["converged"].values[i] else "no",
                 "dropped": bool(dropped[i]),
@@ -191,13 +194,13 @@ def _candidates(run: Found) -> list[dict[str, Any]]:
     return rows
 
 
-def _above(values: Any, i: int) -> str:
+def _above(floats: Float64, i: int, name: str) -> str:
     """A criterion as its distance from the least, which reads better than seven digits alike."""
-    floats = np.asarray(values, dtype=np.float64)
     least = float(np.nanmin(floats)) if np.isfinite(floats).any() else np.nan
     if floats[i] == least:
-        return criterion(least)
-    return f"+{criterion(float(floats[i]) - least)}"
+        return number(least, 7) if name == "cv" else criterion(least)
+    above = float(floats[i]) - least
+    return f"+{number(above, 3) if name == 'cv' else criterion(above)}"
 
 
 def _times(run: Found) -> list[tuple[str, str]]:

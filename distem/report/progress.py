@@ -13,7 +13,9 @@ from distem.report.svg import Picture, canvas, label, picture, tick_labels
 from distem.report.words import count, number, seconds, share
 from distem.types import Bools, Float64
 
-CRITERIA = {"bic": "BIC", "aic": "AIC", "icl": "ICL"}
+CRITERIA = {"bic": "BIC", "aic": "AIC", "icl": "ICL", "cv": "held-out loss"}
+"""What candidates are judged by, less is better; the loss, minus the log-likelihood of a row that was held
+out, only where that was asked for."""
 _MARKERS, _STYLES = ("o", "s", "^", "D"), ("-", "--", ":", "-.")
 _PLUNGE = 0.8  # a first pass that alone climbs more than this share of the way is left out of the frame
 
@@ -145,8 +147,21 @@ def criteria(run: Found) -> list[Picture]:
     return [made for name in names if (made := _criterion(table, name, asked)) is not None]
 
 
-def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
+def judged(table: xr.Dataset, name: str) -> Float64:
+    """A criterion of every candidate, less is better: of cv what a held-out row loses, in nats."""
+    if name not in table:  # written by an earlier version
+        return np.full(table.sizes["candidate"], np.nan)
     value = np.asarray(table[name].values, dtype=np.float64)
+    return -value if name == "cv" else value
+
+
+def shown(table: xr.Dataset) -> list[str]:
+    """The criteria that are known of some candidate."""
+    return [name for name in CRITERIA if name != "cv" or np.isfinite(judged(table, name)).any()]
+
+
+def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
+    value = judged(table, name)
     known = np.isfinite(value)
     if not known.any():
         return None
@@ -198,13 +213,23 @@ def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
         if len(ends) > 1:
             _kinds(axes, ends, high)
         label(axes, "components", f"{CRITERIA[name]} above the least")
+        if "cv_se" in table and name == "cv":
+            axes.errorbar(
+                components[known],
+                above[known],
+                np.asarray(table["cv_se"].values, dtype=np.float64)[known],
+                linestyle="",
+                ecolor=ink("soft"),
+                elinewidth=1.0,
+                capsize=2.5,
+            )
         order = np.argsort(np.where(known, value, np.inf), kind="stable")
         first = [str(table["candidate"].values[i]) for i in order[:3] if known[i]]
         return picture(
             figure,
             f"by-{name}",
             f"{CRITERIA[name]}{', which decided' if name == asked else ''}",
-            "",
+            "Minus the log-likelihood of a held-out row; bars: a standard error." if name == "cv" else "",
             f"{CRITERIA[name]} of {count(len(value), 'candidate')} by number of components, less is better. "
             f"The least has {first[0]}, then {', '.join(first[1:]) or 'no other'}; "
             f"chosen was {table.attrs.get('chosen')}.",

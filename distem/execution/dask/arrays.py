@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import dask
@@ -16,7 +16,7 @@ from distributed import Client, Future
 from numpy.typing import DTypeLike, NDArray
 
 from distem.errors import DataError
-from distem.types import Rows
+from distem.types import Places, Rows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -43,6 +43,8 @@ class LazyBlock:
         Of the same rectangles.
     transform : Transformer
         From stored rows to the model's.
+    places : Places
+        The rectangles themselves.
     """
 
     index: int
@@ -51,18 +53,20 @@ class LazyBlock:
     parts: tuple[Any, ...]
     weights: tuple[Any, ...] | None
     transform: Transformer
+    places: Places
 
     def load(self) -> Rows:
         """Compute the rows."""
         wanted = [*self.parts, *(self.weights or ())]
-        return _stack(dask.compute(*wanted, scheduler="synchronous"), len(self.parts), self.transform)
+        return _stack(dask.compute(*wanted, scheduler="synchronous"), self.places, self.transform)
 
 
-def _stack(arrays: Sequence[Any], parts: int, transform: Transformer) -> Rows:
-    """Rows of rectangles, the first `parts` of them values and the others their weights."""
+def _stack(arrays: Sequence[Any], places: Places, transform: Transformer) -> Rows:
+    """Rows of rectangles: first the values of each, then their weights if there are any."""
+    parts = len(places.boxes)
     values = [np.asarray(a).reshape(-1, a.shape[-1]) for a in arrays[:parts]]
     weights = [np.asarray(a, dtype=np.float64).ravel() for a in arrays[parts:]]
-    return transform.rows(_joined(values), _joined(weights) if weights else None)
+    return replace(transform.rows(_joined(values), _joined(weights) if weights else None), places=places)
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -72,15 +76,15 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def computed(client: Client, blocks: Sequence[LazyBlock], key: str) -> Future:
     """Rows of blocks whose graphs the cluster computes: what it already holds stays where it is."""
     arrays = [client.compute([*block.parts, *(block.weights or ())]) for block in blocks]
-    parts = [len(block.parts) for block in blocks]
-    return client.submit(_load_computed, arrays, parts, blocks[0].transform, key=key, pure=False)
+    places = [block.places for block in blocks]
+    return client.submit(_load_computed, arrays, places, blocks[0].transform, key=key, pure=False)
 
 
 def _load_computed(
-    blocks: Sequence[Sequence[Any]], parts: Sequence[int], transform: Transformer
+    blocks: Sequence[Sequence[Any]], places: Sequence[Places], transform: Transformer
 ) -> list[Rows]:
     return [
-        _stack(arrays, count, transform).remembering() for arrays, count in zip(blocks, parts, strict=True)
+        _stack(arrays, where, transform).remembering() for arrays, where in zip(blocks, places, strict=True)
     ]
 
 
@@ -151,7 +155,8 @@ def lazy_blocks(
         n = sum(math.prod(s.stop - s.start for s in box) for box in block)
         parts = tuple(x[box] for box in block)
         weighed = None if weights is None else tuple(weights[box] for box in block)
-        blocks.append(LazyBlock(index, n, n * x.shape[-1] * itemsize, parts, weighed, transform))
+        places = Places(tuple(block), x.shape[:-1])
+        blocks.append(LazyBlock(index, n, n * x.shape[-1] * itemsize, parts, weighed, transform, places))
     return blocks
 
 
