@@ -35,7 +35,7 @@ def test_it_is_what_scikit_learn_finds_on_the_same_folds(tmp_path, weighted):
     rng = np.random.default_rng(2)
     counts = rng.integers(1, 4, size=len(x)) if weighted else np.ones(len(x), int)
     x[[3, 77, 130]] = np.nan  # missing rows keep their addresses
-    store(tmp_path / "data.zarr", dataset(x, mass=("row", counts.astype(float))))
+    store(tmp_path / "data.zarr", dataset(x, mass=counts.astype(float)))
     more = {"data__weights": "mass"} if weighted else {}
     cfg = config(
         tmp_path,
@@ -172,7 +172,7 @@ def test_more_folds_than_the_rows_can_fill_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
-    [("select", "cvv", "cv"), ("folds", 1, "2"), ("folds", 101, "100"), ("folds", 2.5, "folds")],
+    [("select", "cvv", "cv"), ("folds", 1, "2"), ("folds", 101, "100"), ("folds", 2.5, "integer")],
 )
 def test_bad_values_are_named(tmp_path, key, value, words):
     with pytest.raises(ConfigError, match=rf"(?s)fit\.{key}.*{words}"):
