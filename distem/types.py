@@ -70,7 +70,7 @@ class Rows:
     places: Places | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        memory = None if self.memory is None else {}
+        memory: dict[str, Any] | None = None if self.memory is None else {}
         return Rows, (self.values, self.weights, self.kept, memory, self.places)
 
     def remembering(self) -> Rows:
