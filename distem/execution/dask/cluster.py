@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import dask
 from dask.utils import parse_bytes
@@ -17,6 +18,7 @@ from distem.execution.base import Capacity
 from distem.execution.dask.executor import DaskExecutor
 
 COMPARED_PACKAGES = ("distem", "numpy", "numba")
+DASKS_TRIM_THRESHOLD = ("MALLOC_TRIM_THRESHOLD_", 65536)
 
 
 def local_capacity(workers: int | None, threads: int, memory: int | str) -> Capacity:
@@ -56,6 +58,7 @@ def local(
     settings = {
         "distributed.worker.daemon": True,
         "distributed.scheduler.work-stealing": False,
+        "distributed.nanny.pre-spawn-environ": _environment(),
     }
     with dask.config.set(settings):
         cluster = LocalCluster(
@@ -71,6 +74,17 @@ def local(
         )
     client = Client(cluster, set_as_default=False)
     return DaskExecutor(client, owned=[client, cluster])
+
+
+def _environment() -> dict[str, Any]:
+    """What Dask sets before a worker starts, but for the size from which free memory is given back.
+
+    With that, blocks are decoded into fresh pages: a third of the CPU time of a streamed pass. Without,
+    the allocator follows the sizes that come and go; one arena, or each thread would hold back its own.
+    """
+    preset: dict[str, Any] = dask.config.get("distributed.nanny.pre-spawn-environ")
+    kept = {name: value for name, value in preset.items() if (name, value) != DASKS_TRIM_THRESHOLD}
+    return {"MALLOC_ARENA_MAX": 1, **kept}
 
 
 def _has_bokeh() -> bool:
