@@ -177,3 +177,25 @@ def test_more_folds_than_the_rows_can_fill_are_refused(tmp_path):
 def test_bad_values_are_named(tmp_path, key, value, words):
     with pytest.raises(ConfigError, match=rf"(?s)fit\.{key}.*{words}"):
         config(tmp_path, **{f"fit__{key}": value})
+
+
+def test_the_report_draws_it_and_dropped_folds_compare_among_themselves(tmp_path):
+    store(tmp_path / "data.zarr", blobs(300))
+    run(
+        config(
+            tmp_path,
+            model__components=[1, 2, 3],
+            fit__select="cv",
+            fit__folds=2,
+            fit__restarts=3,
+            fit__drop="hopeless",
+            fit__max_passes=60,
+            fit__tolerance=1e-9,
+            output__report=True,
+        )
+    )
+    assert not manifest(tmp_path / "run")["warnings"]
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "held-out loss, which decided" in page
+    assert '<th scope="col">held-out loss</th>' in page
+    assert np.isfinite(selection(tmp_path / "run")["cv"].values).all()
