@@ -42,9 +42,9 @@ ABOUT = (
 )
 
 TRIED = (
-    "at (1M, 3, 16) bounds cost more than they spare: Hamerly's took 1.3 to 2 times a fit without, though they "
-    "left a fifth of the rows to do, and carrying them over in one sweep without branches still took as long "
-    "as all 16 distances of a row (12 ns a row on one core); so there are none at that shape, and the figure "
+    "at (1M, 3, 16) bounds cost more than they spare. Hamerly's took 1.3 to 2 times a fit without, though "
+    "they left a fifth of the rows to do; carried over in one sweep without branches they still took as long "
+    "as all 16 distances of a row (12 ns a row on one core). So there are none at that shape, and the figure "
     "is that of full passes. Of those 12 ns finding the least of the scores takes 3.5, deciding labels 3.5."
 )
 
