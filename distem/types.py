@@ -61,6 +61,8 @@ class Rows:
         never change a bit of any result.
     places : Places or None
         Where the block's stored rows lie in the data.
+    begins : ndarray of bool, shape (n,), or None
+        Which rows are the first of a sequence; None where nothing is said of sequences.
     """
 
     values: Floats
@@ -68,10 +70,11 @@ class Rows:
     kept: Bools | None = None
     memory: dict[str, Any] | None = field(default=None, compare=False, repr=False)
     places: Places | None = None
+    begins: Bools | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         memory: dict[str, Any] | None = None if self.memory is None else {}
-        return Rows, (self.values, self.weights, self.kept, memory, self.places)
+        return Rows, (self.values, self.weights, self.kept, memory, self.places, self.begins)
 
     def remembering(self) -> Rows:
         """The same rows with an empty memory."""
@@ -108,7 +111,7 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Bytes held, for plans and caches."""
-        return sum(a.nbytes for a in (self.values, self.weights, self.kept) if a is not None)
+        return sum(a.nbytes for a in (self.values, self.weights, self.kept, self.begins) if a is not None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,6 +148,11 @@ def kernel_set(name: str) -> Any:
     return importlib.import_module(f"distem.kernels.{name}")
 
 
+def chain_kernels(name: str) -> Any:
+    """The hidden Markov kernels of a name: compiled or reference."""
+    return importlib.import_module(f"distem.kernels.chains_{name}")
+
+
 def log_weights(weights: Float64) -> Float64:
     """Natural log, with minus infinity for a component of no weight and no warning."""
     with np.errstate(divide="ignore"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -220,3 +221,15 @@ class Gaussian:
             lower = np.linalg.cholesky(matrix / scale[:, None] / scale[None, :]) * scale[:, None]
             draws.append(mean + rng.standard_normal((count, d)) @ lower.T)
         return np.concatenate(draws)
+
+    def arrays(self, theta: GaussianTheta) -> dict[str, Float64]:
+        """The parameters as named arrays."""
+        return {
+            "means": theta.means,
+            "covariances": theta.covariances,
+            "precisions_cholesky": theta.precisions_cholesky,
+        }
+
+    def from_arrays(self, arrays: Mapping[str, Float64]) -> GaussianTheta:
+        """The parameters of `arrays`, bit for bit."""
+        return GaussianTheta(arrays["means"], arrays["covariances"], arrays["precisions_cholesky"])

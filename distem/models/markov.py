@@ -1,0 +1,478 @@
+"""Hidden Markov models: a chain of states over any component.
+
+A sequence may reach over any number of blocks, and the answer does not depend on where they are cut.
+Before each E-step a pass asks every block what it does to messages that pass through it (`links`); the
+driver, in one scan forward and one back, says what reaches each block (`boundaries`); then every block
+is done by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+
+from distem.models.base import Moments, Stats, chain_kernels, log_weights
+from distem.types import Assignment, Bools, Float64, Ints, Rows
+
+TILE = 4096
+"""Rows whose n x k matrices exist at once."""
+DEAD_ROWS = 1e-6
+"""A state that is expected at less than this share of one row has died."""
+EPS = float(np.finfo(np.float64).eps)
+
+
+class Emission(Protocol):
+    """What a state says: a component, as mixtures have them."""
+
+    def log_density(self, rows: Rows, theta: Any) -> Float64:
+        """Log densities, shape (n, k)."""
+
+    def accumulate(self, rows: Rows, resp: Float64, theta: Any) -> Moments:
+        """Moments of some rows."""
+
+    def maximise(self, moments: Moments, theta: Any, least_mass: float) -> Any:
+        """Maximum-likelihood parameters."""
+
+    def n_parameters(self, theta: Any) -> int:
+        """Free parameters."""
+
+    def pack(self, theta: Any) -> Float64:
+        """Unconstrained vector."""
+
+    def unpack(self, vector: Float64, like: Any) -> Any:
+        """The parameters of a vector."""
+
+    def relocate(self, theta: Any, weights: Float64, component: int, where: Float64) -> Any:
+        """Put a component at a place."""
+
+    def drop(self, theta: Any, component: int) -> Any:
+        """Without a component."""
+
+    def sample(self, theta: Any, counts: Ints, rng: np.random.Generator) -> Float64:
+        """Draw rows, grouped by component."""
+
+    def arrays(self, theta: Any) -> dict[str, Float64]:
+        """Named arrays."""
+
+    def from_arrays(self, arrays: dict[str, Float64]) -> Any:
+        """The parameters of `arrays`."""
+
+    def expected_log_density(self, moments: Moments, theta: Any) -> float:
+        """Sum of r log density."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkovParams:
+    """A chain and what its states say.
+
+    Attributes
+    ----------
+    start : ndarray, shape (k,)
+        Probabilities of the first state.
+    transition : ndarray, shape (k, k)
+        From row to column; rows sum to one.
+    theta : object
+        The emission's parameters.
+    """
+
+    start: Float64
+    transition: Float64
+    theta: Any
+
+    @property
+    def k(self) -> int:
+        """Number of states."""
+        return int(self.start.shape[0])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MarkovStats(Stats):
+    """What an E-step over some rows adds up to.
+
+    Attributes
+    ----------
+    n : int
+        Rows.
+    total : float
+        Rows, as a number to divide by.
+    log_likelihood : float
+        Of the rows under the parameters of the pass.
+    moments : Moments
+        Of each state.
+    pairs : ndarray, shape (k, k)
+        Expected transitions.
+    first : ndarray, shape (k,)
+        Expected first states.
+    """
+
+    n: int
+    total: float
+    log_likelihood: float
+    moments: Moments
+    pairs: Float64
+    first: Float64
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        """Per row."""
+        return self.log_likelihood / self.total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Links:
+    """What some blocks, in their order, do to the messages that pass through them.
+
+    Attributes
+    ----------
+    heads : ndarray, shape (B, k, k)
+        From the state before a block to that of its last row before a sequence begins, in logs.
+    tails : ndarray, shape (B, k)
+        Log probabilities of the last row's state; NaN where no sequence begins in the block.
+    begins : ndarray of bool, shape (B,)
+        Whether a block's first row begins a sequence.
+    """
+
+    heads: Float64
+    tails: Float64
+    begins: Bools
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(
+            np.concatenate([self.heads, other.heads]),
+            np.concatenate([self.tails, other.tails]),
+            np.concatenate([self.begins, other.begins]),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boundary:
+    """What reaches a block from outside: logs, shape (k,), see `kernels.chains_reference`."""
+
+    log_before: Float64
+    log_after: Float64
+
+    @classmethod
+    def none(cls, k: int) -> Boundary:
+        """Of a run that holds whole sequences."""
+        return cls(np.zeros(k), np.zeros(k))
+
+
+def boundaries(links: Links) -> list[Boundary]:
+    """What reaches each block, from what all of them do to messages.
+
+    The log-likelihood itself is left to the blocks: each is given what was seen before it.
+    """
+    count, k = links.tails.shape
+    before, after = np.zeros((count, k)), np.zeros((count, k))
+    with np.errstate(divide="ignore"):
+        for b in range(1, count):
+            message = links.tails[b - 1]
+            if np.isnan(message).any():
+                message = logsumexp(before[b - 1][:, None] + links.heads[b - 1], axis=0)
+            before[b] = _level(message)
+        for b in range(count - 2, -1, -1):
+            if links.begins[b + 1]:
+                continue
+            open_end = np.isnan(links.tails[b + 1]).any()
+            ahead = after[b + 1] if open_end else np.zeros(k)
+            after[b] = _level(logsumexp(links.heads[b + 1] + ahead, axis=1))
+    return [Boundary(before[b], after[b]) for b in range(count)]
+
+
+def _level(logs: Float64) -> Float64:
+    total = logsumexp(logs)
+    return np.asarray(logs - total if np.isfinite(total) else logs)
+
+
+@dataclass(frozen=True, eq=False)
+class HiddenMarkov:
+    """A hidden Markov model of k states.
+
+    Parameters
+    ----------
+    component : Emission
+        What the states say.
+    stationary : bool
+        Whether the start is tied to the chain's stationary law.
+    kernels : {"compiled", "reference"}
+        Which kernels do the work.
+    """
+
+    component: Emission
+    stationary: bool = False
+    kernels: str = "compiled"
+    stats_type: ClassVar[type[Stats]] = MarkovStats
+
+    # the E-step
+
+    def links(self, rows: Rows, params: MarkovParams) -> Links:
+        """What a block does to messages."""
+        log_start, log_transition = self._logs(params)
+        begins = begins_of(rows)
+        k = params.k
+        with np.errstate(divide="ignore"):
+            head, tail = np.log(np.eye(k)), np.full(k, np.nan)
+        for tile, log_emission in self._tiles(rows, params):
+            here_head, here_tail = self._chains.transfer(log_emission, begins[tile], log_start, log_transition)
+            if np.isnan(tail).any():
+                head = logsumexp(head[:, :, None] + here_head, axis=1)
+                tail = here_tail
+            elif np.isnan(here_tail).any():
+                tail = _level(logsumexp(tail[:, None] + here_head, axis=0))
+            else:
+                tail = here_tail
+        return Links(head[None], tail[None], np.array([bool(begins[0]) if rows.n else False]))
+
+    def e_step(self, rows: Rows, params: MarkovParams, boundary: Boundary | None = None) -> MarkovStats:
+        """Sufficient statistics of a block; `boundary` is what reaches it from outside.
+
+        Forward once to know what reaches each tile, then tile by tile from the last to the first.
+        """
+        boundary = boundary or Boundary.none(params.k)
+        log_start, log_transition = self._logs(params)
+        begins = begins_of(rows)
+        message, reaching, log_likelihood = boundary.log_before, [], 0.0
+        for tile, log_emission in self._tiles(rows, params):
+            reaching.append(message)
+            message, here = self._chains.forward(
+                log_emission, begins[tile], log_start, log_transition, message
+            )
+            log_likelihood += float(here.sum())
+        message, k = boundary.log_after, params.k
+        stats: MarkovStats | None = None
+        for tile, log_emission in self._tiles(rows, params, backwards=True):
+            resp, pairs, first, message = self._chains.smooth(
+                log_emission, begins[tile], log_start, log_transition, reaching.pop(), message
+            )
+            part, resp = _observed(Rows(rows.values[tile]), resp)
+            moments = self.component.accumulate(part, resp, params.theta)
+            size = tile.stop - tile.start
+            here_stats = MarkovStats(size, float(size), 0.0, moments, pairs, first)
+            stats = here_stats if stats is None else stats + here_stats
+        if stats is None:
+            moments = self.component.accumulate(rows, np.empty((0, k)), params.theta)
+            stats = MarkovStats(0, 0.0, 0.0, moments, np.zeros((k, k)), np.zeros(k))
+        return MarkovStats(
+            stats.n, stats.total, log_likelihood, stats.moments, stats.pairs, stats.first
+        )
+
+    def assign(
+        self,
+        rows: Rows,
+        params: MarkovParams,
+        *,
+        probability: bool = True,
+        boundary: Boundary | None = None,
+    ) -> Assignment:
+        """Each row's likeliest state given its whole sequence, and the states' probabilities.
+
+        `log_density` is that of a row given all rows before it: it adds up to the log-likelihood.
+        """
+        boundary = boundary or Boundary.none(params.k)
+        log_start, log_transition = self._logs(params)
+        begins, n, k = begins_of(rows), rows.n, params.k
+        log_density, resp = np.empty(n), np.empty((n, k))
+        message, reaching = boundary.log_before, []
+        for tile, log_emission in self._tiles(rows, params):
+            reaching.append(message)
+            message, log_density[tile] = self._chains.forward(
+                log_emission, begins[tile], log_start, log_transition, message
+            )
+        message = boundary.log_after
+        for tile, log_emission in self._tiles(rows, params, backwards=True):
+            resp[tile], _, _, message = self._chains.smooth(
+                log_emission, begins[tile], log_start, log_transition, reaching.pop(), message
+            )
+        label: Ints = resp.argmax(axis=1)
+        others = resp.copy()
+        others[np.arange(n), label] = 0.0
+        return Assignment(label, log_density, others.sum(axis=1), resp if probability else None)
+
+    @property
+    def _chains(self) -> Any:
+        return chain_kernels(self.kernels)
+
+    def _logs(self, params: MarkovParams) -> tuple[Float64, Float64]:
+        return log_weights(params.start), log_weights(params.transition)
+
+    def _tiles(
+        self, rows: Rows, params: MarkovParams, *, backwards: bool = False
+    ) -> Iterator[tuple[slice, Float64]]:
+        """Tiles of a block and the log densities of their rows; those of a missing row are 0: it says nothing."""
+        starts = range(0, rows.n, TILE)
+        for start in reversed(starts) if backwards else starts:
+            tile = slice(start, min(start + TILE, rows.n))
+            values = rows.values[tile]
+            missing = ~np.isfinite(values).all(axis=1)
+            if not missing.any():
+                yield tile, self.component.log_density(Rows(values), params.theta)
+                continue
+            log_emission = np.zeros((len(values), params.k))
+            log_emission[~missing] = self.component.log_density(Rows(values[~missing]), params.theta)
+            yield tile, log_emission
+
+    # the M-step
+
+    def m_step(self, stats: MarkovStats, params: MarkovParams) -> MarkovParams:
+        """The parameters that maximise the expected complete log-likelihood."""
+        least = 10 * EPS * stats.total / max(stats.n, 1)
+        theta = self.component.maximise(stats.moments, params.theta, least)
+        left = stats.pairs.sum(axis=1, keepdims=True)
+        transition = np.where(left > 0, stats.pairs / np.where(left > 0, left, 1.0), params.transition)
+        if self.stationary:
+            transition = _stationary_transition(stats.pairs, stats.first, (transition, params.transition))
+            return MarkovParams(stationary_law(transition), transition, theta)
+        began = stats.first.sum()
+        start = stats.first / began if began > 0 else params.start
+        return MarkovParams(start, transition, theta)
+
+    def n_parameters(self, params: MarkovParams) -> int:
+        """Free parameters: start, transitions, emissions."""
+        k = params.k
+        return (0 if self.stationary else k - 1) + k * (k - 1) + self.component.n_parameters(params.theta)
+
+    def expected_complete(self, stats: MarkovStats, params: MarkovParams) -> float:
+        """Expected complete log-likelihood of the rows in `stats`."""
+        log_start, log_transition = self._logs(params)
+        chain = np.sum(stats.first[stats.first > 0] * log_start[stats.first > 0])
+        chain += np.sum(stats.pairs[stats.pairs > 0] * log_transition[stats.pairs > 0])
+        return float(chain) + self.component.expected_log_density(stats.moments, params.theta)
+
+    # the engine's other questions
+
+    def pack(self, params: MarkovParams) -> Float64:
+        """Log start, log transitions, then the emission's vector."""
+        log_start, log_transition = self._logs(params)
+        return np.concatenate([log_start, log_transition.ravel(), self.component.pack(params.theta)])
+
+    def unpack(self, vector: Float64, like: MarkovParams) -> MarkovParams:
+        """The parameters of `vector`; probabilities are normalised."""
+        k = like.k
+        start = _softmax(vector[:k])
+        transition = _softmax(vector[k : k + k * k].reshape(k, k))
+        theta = self.component.unpack(vector[k + k * k :], like.theta)
+        return MarkovParams(stationary_law(transition) if self.stationary else start, transition, theta)
+
+    def collapsed(self, stats: MarkovStats, params: MarkovParams) -> tuple[int, ...]:
+        """States that are nowhere expected."""
+        if stats.n == 0 or params.k == 1:
+            return ()
+        return tuple(int(i) for i in np.flatnonzero(stats.moments.mass < DEAD_ROWS))
+
+    def relocate(self, params: MarkovParams, component: int, where: Float64) -> MarkovParams:
+        """Put a state at `where`, as likely to be entered and left as the others are on average."""
+        k = params.k
+        weights = np.full(k, 1.0 / (k - 1))
+        weights[component] = 0.0
+        theta = self.component.relocate(params.theta, weights, component, where)
+        start, transition = params.start.copy(), params.transition.copy()
+        start[component], transition[:, component], transition[component] = 1.0 / k, 1.0 / k, 1.0 / k
+        transition /= transition.sum(axis=1, keepdims=True)
+        return MarkovParams(start / start.sum(), transition, theta)
+
+    def drop(self, params: MarkovParams, component: int) -> MarkovParams:
+        """Without one state; what led to it is shared out in proportion."""
+        start = np.delete(params.start, component)
+        transition = np.delete(np.delete(params.transition, component, 0), component, 1)
+        start, transition = _shared_out(start), _shared_out(transition)
+        return MarkovParams(start, transition, self.component.drop(params.theta, component))
+
+    def arrays(self, params: MarkovParams) -> dict[str, Float64]:
+        """The parameters as named arrays."""
+        chain = {"start": params.start, "transition": params.transition}
+        return chain | self.component.arrays(params.theta)
+
+    def from_arrays(self, arrays: dict[str, Float64]) -> MarkovParams:
+        """The parameters of `arrays`, bit for bit."""
+        return MarkovParams(arrays["start"], arrays["transition"], self.component.from_arrays(arrays))
+
+    def sample(self, params: MarkovParams, n: int, rng: np.random.Generator) -> tuple[Float64, Ints]:
+        """Draw one sequence of n rows; returns rows (n, d) and states (n,)."""
+        ladders = np.cumsum(params.transition, axis=1)
+        draws = rng.random(n)
+        states: Ints = np.empty(n, dtype=np.int64)
+        ladder = np.cumsum(params.start)
+        for t in range(n):
+            states[t] = min(int(np.searchsorted(ladder, draws[t] * ladder[-1], side="right")), params.k - 1)
+            ladder = ladders[states[t]]
+        drawn = self.component.sample(params.theta, np.bincount(states, minlength=params.k), rng)
+        rows = np.empty_like(drawn)
+        rows[np.argsort(states, kind="stable")] = drawn
+        return rows, states
+
+
+def begins_of(rows: Rows) -> Bools:
+    """Which rows begin a sequence; if nothing is said of sequences, the first alone."""
+    if rows.begins is not None:
+        return rows.begins
+    begins = np.zeros(rows.n, dtype=bool)
+    begins[:1] = True
+    return begins
+
+
+def _observed(rows: Rows, resp: Float64) -> tuple[Rows, Float64]:
+    """The rows that say something, and their responsibilities."""
+    seen = np.isfinite(rows.values).all(axis=1)
+    return (rows, resp) if seen.all() else (Rows(rows.values[seen]), resp[seen])
+
+
+def _softmax(logs: Float64) -> Float64:
+    shifted = np.exp(logs - logs.max(axis=-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
+
+
+def _shared_out(probabilities: Float64) -> Float64:
+    """Rows that sum to one; uniform where nothing is left."""
+    total = probabilities.sum(axis=-1, keepdims=True)
+    even = 1.0 / probabilities.shape[-1]
+    return np.asarray(np.where(total > 0, probabilities / np.where(total > 0, total, 1.0), even))
+
+
+def stationary_law(transition: Float64) -> Float64:
+    """The distribution (k,) that a transition matrix leaves as it is."""
+    k = len(transition)
+    system = np.vstack([transition.T - np.eye(k), np.ones(k)])
+    law = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
+    law = np.maximum(law, 0.0)
+    return np.asarray(law / law.sum())
+
+
+def _stationary_transition(pairs: Float64, first: Float64, known: Sequence[Float64]) -> Float64:
+    """The transition matrix that maximises ``sum pairs log A + sum first log delta(A)``.
+
+    There is no closed form [1]_; the derivative of the stationary law delta is taken from the fundamental
+    matrix [2]_. Climbs from the first of the known matrices and returns the best of all, so the likelihood
+    never falls.
+
+    References
+    ----------
+    .. [1] Bulla and Berzel, Computational issues in parameter estimation for stationary hidden Markov
+       models, Computational Statistics 23 (2008).
+    .. [2] Schweitzer, Perturbation theory and finite Markov chains, Journal of Applied Probability 5 (1968).
+    """
+    k = len(first)
+
+    def loss(vector: Float64) -> tuple[float, Float64]:
+        matrix = _softmax(vector.reshape(k, k))
+        law = np.maximum(stationary_law(matrix), 1e-300)
+        safe = np.maximum(matrix, 1e-300)
+        fundamental = np.linalg.pinv(np.eye(k) - matrix + law)
+        slope = pairs / safe + law[:, None] * (fundamental @ (first / law))
+        inner = matrix * (slope - (matrix * slope).sum(axis=1, keepdims=True))
+        return -float((pairs * np.log(safe)).sum() + first @ np.log(law)), -inner.ravel()
+
+    scale = max(float(pairs.sum() + first.sum()), 1.0)
+    logs = [np.log(np.maximum(matrix, 1e-300)).ravel() for matrix in known]
+    found = minimize(
+        lambda v: tuple(part / scale for part in loss(v)),
+        np.maximum(logs[0], -30.0),
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": 1e-15, "gtol": 1e-12, "maxiter": 200},
+    )
+    return _softmax(min((found.x, *logs), key=lambda v: loss(v)[0]).reshape(k, k))
