@@ -22,7 +22,7 @@ EQUAL = 4e-15
 
 @inner
 def _log_sum(logs: Float64) -> float:
-    top = logs.max()
+    top: float = logs.max()
     if top == -np.inf:
         return -np.inf
     total = 0.0
@@ -64,7 +64,7 @@ def _times(before: Float64, transition: Float64, result: Float64) -> None:
 @inner
 def _weigh(row: Float64, likelihood: Float64) -> float:
     """Write the exponentials of a row of logs, the largest one; return its log."""
-    top = row.max()
+    top: float = row.max()
     if top == -np.inf:
         top = 0.0
     for j in range(row.size):
@@ -351,9 +351,7 @@ def transfer(
     if head == n:
         return log_head, np.full(k, np.nan)
     tail = _last_beginning(begins)
-    return log_head, forward(
-        log_emission[tail:], begins[tail:], log_start, log_transition, log_start
-    )[0]
+    return log_head, forward(log_emission[tail:], begins[tail:], log_start, log_transition, log_start)[0]
 
 
 @inner

@@ -61,7 +61,11 @@ class Poisson:
         return PoissonTheta(np.maximum(np.exp(vector.reshape(like.rates.shape)), LEAST_RATE))
 
     def relocate(
-        self, theta: PoissonTheta, weights: Float64, component: int, where: Float64  # noqa: ARG002
+        self,
+        theta: PoissonTheta,
+        weights: Float64,  # noqa: ARG002 -- all components take them
+        component: int,
+        where: Float64,
     ) -> PoissonTheta:
         """Give a state the rates `where`, (d,)."""
         rates = theta.rates.copy()
@@ -104,7 +108,9 @@ class Categorical:
         """Mass, and expected counts of the symbols in the place of first moments."""
         m = theta.probabilities.shape[1]
         symbols = _symbols(rows)
-        counts = np.stack([np.bincount(symbols, r, minlength=m) for r in resp.T])
+        counts = np.zeros((resp.shape[1], m))
+        for counted, r in zip(counts, resp.T, strict=True):
+            counted += np.bincount(symbols, r, minlength=m)
         return Moments(resp.sum(axis=0), counts, np.zeros((resp.shape[1], 0)))
 
     def maximise(self, moments: Moments, theta: CategoricalTheta, least_mass: float) -> CategoricalTheta:
@@ -134,11 +140,15 @@ class Categorical:
         return CategoricalTheta(shares / shares.sum(axis=1, keepdims=True))
 
     def relocate(
-        self, theta: CategoricalTheta, weights: Float64, component: int, where: Float64  # noqa: ARG002
+        self,
+        theta: CategoricalTheta,
+        weights: Float64,  # noqa: ARG002 -- all components take them
+        component: int,
+        where: Float64,
     ) -> CategoricalTheta:
         """Let a state favour the symbol `where`."""
         probabilities = theta.probabilities.copy()
-        k, m = probabilities.shape
+        m = probabilities.shape[1]
         probabilities[component] = 0.5 / m
         probabilities[component, int(where[0])] += 0.5
         return CategoricalTheta(probabilities)
@@ -150,9 +160,7 @@ class Categorical:
     def sample(self, theta: CategoricalTheta, counts: Ints, rng: np.random.Generator) -> Float64:
         """Draw `counts[k]` rows from each state, in order of state."""
         m = theta.probabilities.shape[1]
-        drawn = [
-            rng.choice(m, count, p=p) for p, count in zip(theta.probabilities, counts, strict=True)
-        ]
+        drawn = [rng.choice(m, count, p=p) for p, count in zip(theta.probabilities, counts, strict=True)]
         return np.concatenate(drawn).astype(np.float64)[:, None]
 
     def arrays(self, theta: CategoricalTheta) -> dict[str, Float64]:

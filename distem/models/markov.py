@@ -8,15 +8,23 @@ is done by itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import logsumexp
 
+from distem.kernels.reference import LOWEST
 from distem.models.base import Moments, Stats, chain_kernels, log_weights
+from distem.models.chain import (
+    Boundary,
+    Links,
+    softmax,
+    stationary_law,
+    stationary_transition,
+    way_points,
+)
 from distem.types import Assignment, Bools, Float64, Ints, Rows
 
 TILE = 4096
@@ -123,72 +131,6 @@ class MarkovStats(Stats):
         return self.log_likelihood / self.total
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Links:
-    """What some blocks, in their order, do to the messages that pass through them.
-
-    Attributes
-    ----------
-    heads : ndarray, shape (B, k, k)
-        From the state before a block to that of its last row before a sequence begins, in logs.
-    tails : ndarray, shape (B, k)
-        Log probabilities of the last row's state; NaN where no sequence begins in the block.
-    begins : ndarray of bool, shape (B,)
-        Whether a block's first row begins a sequence.
-    """
-
-    heads: Float64
-    tails: Float64
-    begins: Bools
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(
-            np.concatenate([self.heads, other.heads]),
-            np.concatenate([self.tails, other.tails]),
-            np.concatenate([self.begins, other.begins]),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Boundary:
-    """What reaches a block from outside: logs, shape (k,), see `kernels.chains_reference`."""
-
-    log_before: Float64
-    log_after: Float64
-
-    @classmethod
-    def none(cls, k: int) -> Boundary:
-        """Of a run that holds whole sequences."""
-        return cls(np.zeros(k), np.zeros(k))
-
-
-def boundaries(links: Links) -> list[Boundary]:
-    """What reaches each block, from what all of them do to messages.
-
-    The log-likelihood itself is left to the blocks: each is given what was seen before it.
-    """
-    count, k = links.tails.shape
-    before, after = np.zeros((count, k)), np.zeros((count, k))
-    with np.errstate(divide="ignore"):
-        for b in range(1, count):
-            message = links.tails[b - 1]
-            if np.isnan(message).any():
-                message = logsumexp(before[b - 1][:, None] + links.heads[b - 1], axis=0)
-            before[b] = _level(message)
-        for b in range(count - 2, -1, -1):
-            if links.begins[b + 1]:
-                continue
-            open_end = np.isnan(links.tails[b + 1]).any()
-            ahead = after[b + 1] if open_end else np.zeros(k)
-            after[b] = _level(logsumexp(links.heads[b + 1] + ahead, axis=1))
-    return [Boundary(before[b], after[b]) for b in range(count)]
-
-
-def _level(logs: Float64) -> Float64:
-    total = logsumexp(logs)
-    return np.asarray(logs - total if np.isfinite(total) else logs)
-
-
 @dataclass(frozen=True, eq=False)
 class HiddenMarkov:
     """A hidden Markov model of k states.
@@ -212,21 +154,61 @@ class HiddenMarkov:
 
     def links(self, rows: Rows, params: MarkovParams) -> Links:
         """What a block does to messages."""
+        return self._joined(self._tile_links(rows, params, "transfer"), params.k, logsumexp)
+
+    def best_links(self, rows: Rows, params: MarkovParams) -> Links:
+        """What a block does to the likeliest paths through it."""
+        return self._joined(self._tile_links(rows, params, "best_transfer"), params.k, np.max)
+
+    def decode(
+        self, rows: Rows, params: MarkovParams, before: int = -1, last: int = -1
+    ) -> tuple[Ints, float]:
+        """The likeliest path through a block, shape (n,), and its log probability with the rows'.
+
+        `before` and `last` are the states at its edges, see `way_points`.
+        """
         log_start, log_transition = self._logs(params)
-        begins = begins_of(rows)
-        k = params.k
+        begins, path, total = begins_of(rows), np.empty(rows.n, dtype=np.int64), 0.0
+        if rows.n == 0:
+            return path, total
+        tiles = self._tile_links(rows, params, "best_transfer")
+        links = tiles[0]
+        for more in tiles[1:]:
+            links = links + more
+        points = way_points(links, before, last)
+        for (tile, log_emission), (entered, left) in zip(self._tiles(rows, params), points, strict=True):
+            path[tile], here = self._chains.best_path(
+                log_emission, begins[tile], log_start, log_transition, entered, left
+            )
+            total += here
+        return path, total
+
+    def _tile_links(self, rows: Rows, params: MarkovParams, verb: str) -> list[Links]:
+        transfer, begins = getattr(self._chains, verb), begins_of(rows)
+        logs = self._logs(params)
+        found = []
+        for tile, log_emission in self._tiles(rows, params):
+            head, tail = transfer(log_emission, begins[tile], *logs)
+            found.append(Links(head[None], tail[None], begins[tile][:1]))
+        return found
+
+    @staticmethod
+    def _joined(tiles: Sequence[Links], k: int, add: Callable[..., Float64]) -> Links:
+        """The links of consecutive tiles as those of one block."""
         with np.errstate(divide="ignore"):
             head, tail = np.log(np.eye(k)), np.full(k, np.nan)
-        for tile, log_emission in self._tiles(rows, params):
-            here_head, here_tail = self._chains.transfer(log_emission, begins[tile], log_start, log_transition)
-            if np.isnan(tail).any():
-                head = logsumexp(head[:, :, None] + here_head, axis=1)
-                tail = here_tail
-            elif np.isnan(here_tail).any():
-                tail = _level(logsumexp(tail[:, None] + here_head, axis=0))
+        for here in tiles:
+            if not np.isnan(here.tails[0]).any():
+                if np.isnan(tail).any():
+                    head = add(head[:, :, None] + here.heads[0], axis=1)
+                tail = here.tails[0]
+            elif np.isnan(tail).any():
+                head = add(head[:, :, None] + here.heads[0], axis=1)
             else:
-                tail = here_tail
-        return Links(head[None], tail[None], np.array([bool(begins[0]) if rows.n else False]))
+                tail = add(tail[:, None] + here.heads[0], axis=0)
+                tail = tail - max(tail.max(), LOWEST)
+        began = tiles[0].begins if tiles else np.zeros(1, dtype=bool)
+        return Links(head[None], tail[None], began)
 
     def e_step(self, rows: Rows, params: MarkovParams, boundary: Boundary | None = None) -> MarkovStats:
         """Sufficient statistics of a block; `boundary` is what reaches it from outside.
@@ -257,9 +239,7 @@ class HiddenMarkov:
         if stats is None:
             moments = self.component.accumulate(rows, np.empty((0, k)), params.theta)
             stats = MarkovStats(0, 0.0, 0.0, moments, np.zeros((k, k)), np.zeros(k))
-        return MarkovStats(
-            stats.n, stats.total, log_likelihood, stats.moments, stats.pairs, stats.first
-        )
+        return MarkovStats(stats.n, stats.total, log_likelihood, stats.moments, stats.pairs, stats.first)
 
     def assign(
         self,
@@ -303,7 +283,7 @@ class HiddenMarkov:
     def _tiles(
         self, rows: Rows, params: MarkovParams, *, backwards: bool = False
     ) -> Iterator[tuple[slice, Float64]]:
-        """Tiles of a block and the log densities of their rows; those of a missing row are 0: it says nothing."""
+        """Tiles of a block and the log densities of their rows, 0 for a missing one: it says nothing."""
         starts = range(0, rows.n, TILE)
         for start in reversed(starts) if backwards else starts:
             tile = slice(start, min(start + TILE, rows.n))
@@ -325,7 +305,7 @@ class HiddenMarkov:
         left = stats.pairs.sum(axis=1, keepdims=True)
         transition = np.where(left > 0, stats.pairs / np.where(left > 0, left, 1.0), params.transition)
         if self.stationary:
-            transition = _stationary_transition(stats.pairs, stats.first, (transition, params.transition))
+            transition = stationary_transition(stats.pairs, stats.first, (transition, params.transition))
             return MarkovParams(stationary_law(transition), transition, theta)
         began = stats.first.sum()
         start = stats.first / began if began > 0 else params.start
@@ -353,8 +333,8 @@ class HiddenMarkov:
     def unpack(self, vector: Float64, like: MarkovParams) -> MarkovParams:
         """The parameters of `vector`; probabilities are normalised."""
         k = like.k
-        start = _softmax(vector[:k])
-        transition = _softmax(vector[k : k + k * k].reshape(k, k))
+        start = softmax(vector[:k])
+        transition = softmax(vector[k : k + k * k].reshape(k, k))
         theta = self.component.unpack(vector[k + k * k :], like.theta)
         return MarkovParams(stationary_law(transition) if self.stationary else start, transition, theta)
 
@@ -421,58 +401,8 @@ def _observed(rows: Rows, resp: Float64) -> tuple[Rows, Float64]:
     return (rows, resp) if seen.all() else (Rows(rows.values[seen]), resp[seen])
 
 
-def _softmax(logs: Float64) -> Float64:
-    shifted = np.exp(logs - logs.max(axis=-1, keepdims=True))
-    return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
-
-
 def _shared_out(probabilities: Float64) -> Float64:
     """Rows that sum to one; uniform where nothing is left."""
     total = probabilities.sum(axis=-1, keepdims=True)
     even = 1.0 / probabilities.shape[-1]
     return np.asarray(np.where(total > 0, probabilities / np.where(total > 0, total, 1.0), even))
-
-
-def stationary_law(transition: Float64) -> Float64:
-    """The distribution (k,) that a transition matrix leaves as it is."""
-    k = len(transition)
-    system = np.vstack([transition.T - np.eye(k), np.ones(k)])
-    law = np.linalg.lstsq(system, np.append(np.zeros(k), 1.0), rcond=None)[0]
-    law = np.maximum(law, 0.0)
-    return np.asarray(law / law.sum())
-
-
-def _stationary_transition(pairs: Float64, first: Float64, known: Sequence[Float64]) -> Float64:
-    """The transition matrix that maximises ``sum pairs log A + sum first log delta(A)``.
-
-    There is no closed form [1]_; the derivative of the stationary law delta is taken from the fundamental
-    matrix [2]_. Climbs from the first of the known matrices and returns the best of all, so the likelihood
-    never falls.
-
-    References
-    ----------
-    .. [1] Bulla and Berzel, Computational issues in parameter estimation for stationary hidden Markov
-       models, Computational Statistics 23 (2008).
-    .. [2] Schweitzer, Perturbation theory and finite Markov chains, Journal of Applied Probability 5 (1968).
-    """
-    k = len(first)
-
-    def loss(vector: Float64) -> tuple[float, Float64]:
-        matrix = _softmax(vector.reshape(k, k))
-        law = np.maximum(stationary_law(matrix), 1e-300)
-        safe = np.maximum(matrix, 1e-300)
-        fundamental = np.linalg.pinv(np.eye(k) - matrix + law)
-        slope = pairs / safe + law[:, None] * (fundamental @ (first / law))
-        inner = matrix * (slope - (matrix * slope).sum(axis=1, keepdims=True))
-        return -float((pairs * np.log(safe)).sum() + first @ np.log(law)), -inner.ravel()
-
-    scale = max(float(pairs.sum() + first.sum()), 1.0)
-    logs = [np.log(np.maximum(matrix, 1e-300)).ravel() for matrix in known]
-    found = minimize(
-        lambda v: tuple(part / scale for part in loss(v)),
-        np.maximum(logs[0], -30.0),
-        jac=True,
-        method="L-BFGS-B",
-        options={"ftol": 1e-15, "gtol": 1e-12, "maxiter": 200},
-    )
-    return _softmax(min((found.x, *logs), key=lambda v: loss(v)[0]).reshape(k, k))
