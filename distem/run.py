@@ -7,9 +7,10 @@ import importlib.util
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -242,8 +243,10 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         stack.enter_context(_nothing_left(folder))
         folder.claim()
         stack.enter_context(folder.lock())
-        _compile(config, tell)
+        told: list[Event] = []
+        _compile(config, _all(tell, told.append))
         executor = stack.enter_context(config.cluster.build(config.locate))
+        _compile(config, _all(tell, told.append), executor)
         promised = _plan(config, source, executor)
         if fresh:  # not before all is ready: a run that cannot begin loses nothing
             folder.clear()
@@ -256,20 +259,25 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
             observer=tell,
             interruptible=interrupts.here,
         )
-        summary = _attempt(session, work, observers)
+        summary = _attempt(session, work, observers, told)
     manifest = folder.read_manifest()
     return _ended(manifest, config) if manifest else summary
 
 
-def _compile(config: Config, tell: Observer) -> None:
-    """Compile the kernels once, before every worker of this machine does it for itself."""
+def _compile(config: Config, tell: Observer, executor: Executor | None = None) -> None:
+    """Compile the kernels once on this machine, or on an executor's own, before any task has to.
+
+    The workers of a cluster that runs elsewhere have caches of their own.
+    """
     if config.fit.kernels != "compiled":
         return
-    from distem.kernels.compiled import warm
+    from distem.kernels.compiled import warm_all
 
-    seconds = sum(warm(kind, config.fit.precision) for kind in config.model.covariance_types)
+    work = partial(warm_all, config.model.covariance_types, config.fit.precision)
+    seconds = work() if executor is None else executor.prepare(work)
     if seconds > 1.0:
-        tell(Note(f"compiled the kernels in {seconds:.0f} s; they are cached for the next run"))
+        where = "" if executor is None else " on the cluster's workers"
+        tell(Note(f"compiled the kernels{where} in {seconds:.0f} s; they are cached for the next run"))
 
 
 def _all(*observers: Observer) -> Observer:
@@ -329,7 +337,8 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         raise
 
 
-def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Summary:
+def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told: Sequence[Event]) -> Summary:
+    """One go at a run; `told` is what observers heard before there was a log."""
     config, folder = session.config, session.folder
     earlier = folder.read_manifest() or {}
     started = time.monotonic() - float(earlier.get("seconds", 0.0))
@@ -338,6 +347,8 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...]) -> Su
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
     with JsonLog(folder.log, config.name, config.redact) as log:
+        for event in told:
+            log(event)
         session.observer = _all(*observers, log)
         try:
             # a full disk is told apart in here, where the manifest can still say so

@@ -211,6 +211,9 @@ class Executor(Protocol):
     ) -> AbstractContextManager[BlockSet]:
         """Cut the blocks into partitions; `resident` ones are read once and kept in memory."""
 
+    def prepare(self, work: Callable[[], float]) -> float:
+        """Do some work once in each process with a cache of its own; return the longest time in seconds."""
+
     def close(self) -> None:
         """Give back what the executor holds."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
@@ -50,6 +50,10 @@ class SerialExecutor:
         """Make the blocks ready; `resident` ones are read once and kept."""
         with one_blas_thread():
             yield SerialBlocks(blocks, load(blocks) if resident else None)
+
+    def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
+        """Nothing: this process is the caller's."""
+        return 0.0
 
     def close(self) -> None:
         """Nothing is held."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,6 +86,10 @@ class ThreadsExecutor:
                 loaded = self._pool.map(lambda span: load(blocks[slice(*span)]), spans)
                 rows = dict(zip(spans, loaded, strict=True))
             yield ThreadBlocks(self._pool, blocks, spans, rows)
+
+    def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
+        """Nothing: this process is the caller's."""
+        return 0.0
 
     def close(self) -> None:
         """End the threads."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -497,3 +498,8 @@ def warm(kind: str, dtype: DTypeLike) -> float:
     globals()[f"e_step_{kind}"](x, None, np.zeros(1), means, factor)
     globals()[f"answers_{kind}"](x, np.zeros(1), means, factor, True)
     return time.perf_counter() - begin
+
+
+def warm_all(kinds: Sequence[Kind], dtype: DTypeLike) -> float:
+    """Do `warm` for several kinds of covariance and return the seconds of all."""
+    return sum(warm(kind, dtype) for kind in kinds)

@@ -73,7 +73,7 @@ def local(
             preload=["distem.execution.dask.worker"],
         )
     client = Client(cluster, set_as_default=False)
-    return DaskExecutor(client, owned=[client, cluster])
+    return DaskExecutor(client, owned=[client, cluster], local=True)
 
 
 def _environment() -> dict[str, Any]:

@@ -131,10 +131,13 @@ class DaskExecutor:
         A connected, synchronous client.
     owned : sequence of closable, optional
         What `close` closes: a cluster this executor started, its client.
+    local : bool
+        Whether the workers share this machine's caches.
     """
 
-    def __init__(self, client: Client, owned: Sequence[Any] = ()) -> None:
+    def __init__(self, client: Client, owned: Sequence[Any] = (), *, local: bool = False) -> None:
         self.client = client
+        self.local = local
         self._owned = list(owned)
 
     @property
@@ -205,6 +208,25 @@ class DaskExecutor:
             except KeyError:  # the scheduler has not heard of all of them yet
                 continue
             return
+
+    def prepare(self, work: Callable[[], float]) -> float:
+        """Do some work on every worker of a cluster that was not started here; return the longest time.
+
+        As a task each, for a worker's event loop must not wait; a worker that leaves is no loss.
+        """
+        if self.local:
+            return 0.0
+        number = next(_serial_numbers)
+        with _cluster_failures():
+            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+            tasks = [
+                self.client.submit(
+                    work, key=f"prepare-{number}-{i}", pure=False, workers=[home], allow_other_workers=True
+                )
+                for i, home in enumerate(workers)
+            ]
+            seconds: list[float] = self.client.gather(tasks)
+        return max(seconds, default=0.0)
 
     def close(self) -> None:
         """Close what this executor started; a client that was given stays open."""
