@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from hmmlearn import hmm
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import examples
@@ -119,7 +120,6 @@ def test_the_likelihood_never_falls(name):
 
 @pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical", "poisson", "categorical"])
 def test_every_iteration_is_hmmlearns(name):
-    hmm = pytest.importorskip("hmmlearn.hmm")
     rng = np.random.default_rng(5)
     model, truth = random_model(name, 3, rng)
     x, _ = model.sample(truth, 600, rng)
