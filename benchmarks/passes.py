@@ -8,6 +8,7 @@ rejected proposals included. Time is not measured.
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass
 from functools import cache
@@ -165,15 +166,15 @@ class Climbed:
 
     Attributes
     ----------
-    passes : int
-        To within `NEAR` of plain EM's optimum; if it never came there, all it took.
+    passes : float
+        To within `NEAR` of plain EM's optimum; infinite if it never came there.
     end : float
         Log-likelihood per row in the end.
     stopped : float
         The same where a tolerance of `NEAR` on the gain still expected stopped it.
     """
 
-    passes: int
+    passes: float
     end: float
     stopped: float
 
@@ -189,15 +190,15 @@ def measure(problem: Problem, rows: Rows, method: str, optimum: float | None = N
     return Climbed(_first(values, optimum - NEAR), end, max(values[: next(stops, len(values))]))
 
 
-def _first(values: list[float], level: float) -> int:
-    return next((i for i, value in enumerate(values, 1) if value >= level), len(values))
+def _first(values: list[float], level: float) -> float:
+    return next((i for i, value in enumerate(values, 1) if value >= level), math.inf)
 
 
 def run(quick: bool) -> Section:
     """Count passes."""
     headers = ["problem", "n, d, k", "plain", *METHODS, "ratio", "end against plain's", "short at 1e-7"]
     table = Table("Passes to within 1e-7 per row of plain EM's optimum; the last three of Anderson", headers)
-    plain: list[int] = []
+    plain: list[float] = []
     found: dict[str, list[Climbed]] = {method: [] for method in METHODS}
     worse: dict[str, int] = dict.fromkeys(METHODS, 0)
     with one_blas_thread():

@@ -343,8 +343,9 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
 
 
 def dropping(config: Config) -> Hopeless | None:
-    """The rule by which a sweep lets go of fits, where that is asked for."""
-    return Hopeless(config.fit.select) if config.fit.drop == "hopeless" else None
+    """The rule by which a sweep lets go of fits, if there is one."""
+    rules = {"restarts": Hopeless(), "hopeless": Hopeless(config.fit.select), "never": None}
+    return rules[config.fit.drop]
 
 
 def _validate(session: Session, scanned: Scanned, seeded: Seeded) -> dict[str, CrossValidated]:

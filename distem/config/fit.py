@@ -72,10 +72,11 @@ class FitConfig(Section):
         description="With select: cv, into how many parts the rows are cut; each is held out once. All "
         "these fits share the passes of the others.",
     )
-    drop: Literal["hopeless", "never"] = Field(
-        default="never",
-        description="hopeless: of several fits in one sweep, go on without those that cannot win any more; "
-        "the manifest tells the rule, and each of them with its numbers.",
+    drop: Literal["restarts", "hopeless", "never"] = Field(
+        default="restarts",
+        description="Go on without fits of a sweep that cannot win any more: restarts compares those of one "
+        "candidate, hopeless candidates as well, whose criteria are then bounds. The manifest tells the "
+        "rule, and each fit with its numbers.",
     )
     kernels: Literal["compiled", "reference"] = Field(
         default="compiled", description="compiled is fast; reference is plain NumPy, to check against."

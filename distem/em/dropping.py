@@ -57,8 +57,8 @@ class Hopeless:
 
     Parameters
     ----------
-    criterion : str
-        What candidates are chosen by.
+    criterion : str, optional
+        What candidates are chosen by; without one restarts alone compare.
     least : int
         Passes every fit gets.
     settled : int
@@ -67,7 +67,7 @@ class Hopeless:
         A fit is given the chance to gain so many times the estimate.
     """
 
-    criterion: Literal["bic", "aic", "icl", "cv"]
+    criterion: Literal["bic", "aic", "icl", "cv"] | None = None
     least: int = 20
     settled: int = 5
     times: float = 10.0
@@ -75,8 +75,8 @@ class Hopeless:
     @property
     def rule(self) -> str:
         """The rule in words, for the manifest."""
-        by = self.criterion.upper() if self._across else None
-        others = f"by {by} between candidates" if by else "not between candidates"
+        across = self.criterion.upper() if self.criterion in ("bic", "aic") else None
+        others = f"by {across} between candidates" if across else "not between candidates"
         return (
             f"After {self.least} passes a fit is dropped if it would stay behind even if it gained "
             f"{self.times:g} times what Aitken's estimate, settled over {self.settled} passes, still "

@@ -110,6 +110,7 @@ def test_candidates_compare_by_their_criterion_and_by_icl_not_at_all():
     assert list(Hopeless("bic")([few, many])) == ["9-full-1"]  # 60 cost 0.21, 5 cost 0.02
     assert list(Hopeless("aic")([few, many])) == ["2-full-1"]  # 60 cost 0.06
     assert not Hopeless("icl")([few, many])
+    assert not Hopeless()([few, many])
 
 
 def test_what_has_ended_by_itself_is_never_dropped():
