@@ -223,7 +223,7 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("fit.tolerance=0", "fit.tolerance: needs more than 0, got the integer 0"),
         ("fit.tolerance=.inf", "fit.tolerance: needs a finite number, got the number inf"),
         ("fit.drop=hopless", 'did you mean "hopeless"?'),
-        ("fit.drop=true", "allowed values: hopeless, never, restarts"),
+        ("fit.drop=true", "allowed values: restarts, hopeless, never"),
         ("fit.select=cvv", "fit.select: is the string 'cvv'; allowed values: bic, aic, icl, cv"),
         ("fit.acceleration=andersen", 'did you mean "anderson"?'),
         ("fit.require_convergence=yes", "needs true or false, got the string 'yes'"),
