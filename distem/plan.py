@@ -65,6 +65,8 @@ class Work:
         Bytes that passes leave beside each row that stays in memory, all candidates together.
     folds : int
         Folds of cross-validation: each candidate is fitted once more without the rows of each.
+    sample_first : tuple of int
+        Rows of the samples that are climbed on before all rows are.
     """
 
     components: Sequence[int]
@@ -76,6 +78,7 @@ class Work:
     probability_bytes: int = 8
     beside_row: int = 0
     folds: int = 0
+    sample_first: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class Plan:
         Decoded bytes of the largest partition.
     output_bytes : int
         Of the assignment, uncompressed.
+    sample_first : tuple of int
+        Rows of the samples that are climbed on before all rows are.
     """
 
     rows: int
@@ -116,6 +121,7 @@ class Plan:
     bytes_read_per_pass: int
     bytes_per_task: int
     output_bytes: int
+    sample_first: tuple[int, ...] = ()
 
     @property
     def fits(self) -> int:
@@ -128,6 +134,8 @@ class Plan:
 
     def lines(self) -> list[str]:
         """The plan in words."""
+        samples = ", ".join(f"{rows:,}" for rows in self.sample_first)
+        first = f"{samples} random rows before all of them" if samples else "all rows from the first pass on"
         limit = "no limit" if self.memory_limit_bytes is None else f"limit {_size(self.memory_limit_bytes)}"
         how = (
             f"resident: the decoded rows stay in memory, {_size(self.rows * self.features * 8)} in all"
@@ -141,6 +149,7 @@ class Plan:
             f"task         up to {_size(self.bytes_per_task)}",
             f"cluster      {self.workers} workers, {self.threads} threads",
             f"candidates   {self.candidates}{folds}, all fitted in one read of the data",
+            f"climbs on    {first}",
             f"data         {how}",
             f"memory       up to {_size(self.memory_per_worker_bytes)} a worker ({limit})",
             f"output       {_size(self.output_bytes)} before compression",
@@ -205,6 +214,7 @@ def make_plan(
         bytes_read_per_pass=0 if resident else source.n * source.raw_bytes,
         bytes_per_task=max(sum(blocks[i].nbytes for i in range(*span)) for span in spans),
         output_bytes=source.n * row_bytes,
+        sample_first=work.sample_first,
     )
     _refuse(plan, source)
     return plan
@@ -239,7 +249,8 @@ def _memory(
     statistics = (1 + work.folds) * sum(
         8 * k * (source.d * (source.d if work.full else 1) + source.d + 1) for k in work.components
     )
-    sample = 8 * min(work.sample_rows, source.n) * (source.d + 2) * (waiting if work.weighted else 3)
+    drawn = max(work.sample_rows, *work.sample_first, 0)
+    sample = 8 * min(drawn, source.n) * (source.d + 2) * (waiting if work.weighted else 3)
     threads = max(1, -(-capacity.threads // max(1, capacity.workers)))
     need = STARTUP_BYTES + threads * (reading + working + max(writing, waiting * statistics, sample))
     if resident:

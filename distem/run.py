@@ -135,6 +135,7 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
             folds=config.fit.folds if config.fit.select == "cv" else 0,
+            sample_first=config.fit.sample_first.sizes(source.n),
         ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,

@@ -212,6 +212,7 @@ CovarianceOrList = Annotated[
     OneOrList,
 ]
 
+Shares = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(strict=False)]
 Vector = Annotated[tuple[float, ...], _LIST]
 Matrix = Annotated[tuple[Vector, ...], _LIST]
 Tensor = Annotated[tuple[Matrix, ...], _LIST]

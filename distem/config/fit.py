@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from distem.config.fields import GIVEN, NAMED, Count, InitName, Matrix, NamedOrGiven, Nested, Vector, wrong
+from distem.config.fields import (
+    GIVEN,
+    NAMED,
+    Count,
+    InitName,
+    Matrix,
+    NamedOrGiven,
+    Nested,
+    Shares,
+    Vector,
+    wrong,
+)
 from distem.config.section import Section
 
 
@@ -36,6 +47,22 @@ class GivenParameters(Section):
         return self
 
 
+class SampleFirstConfig(Section):
+    """Short climbs on a growing random sample before the first pass over all rows."""
+
+    shares: Shares = Field(
+        default=(0.01, 0.1), description="Shares of the rows to climb on, in this order; [] for none."
+    )
+    from_rows: Count = Field(default=1_000_000, description="Smaller data is fitted at once.")
+    most_rows: Count = Field(default=500_000, description="The most rows of a sample: the driver holds it.")
+
+    def sizes(self, n: int) -> tuple[int, ...]:
+        """Rows of each sample from n, growing; none where the data is small."""
+        if n < self.from_rows:
+            return ()
+        return tuple(sorted({min(max(1, int(share * n)), self.most_rows) for share in self.shares}))
+
+
 class FitConfig(Section):
     """How the model is fitted."""
 
@@ -58,6 +85,9 @@ class FitConfig(Section):
     acceleration: Literal["none", "squarem", "anderson"] = Field(
         default="anderson",
         description="none is plain EM; the others take fewer passes to the same end, anderson the fewest.",
+    )
+    sample_first: SampleFirstConfig = Field(
+        default=SampleFirstConfig(), description="Climbs on samples before the first pass over all rows."
     )
     precision: Literal["float64", "float32"] = Field(
         default="float64", description="Of the rows while they are worked on; sums are float64 in any case."

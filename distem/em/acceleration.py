@@ -40,6 +40,9 @@ class Accelerator(Protocol):
     def restart(self) -> None:
         """Forget the past: the parameters jumped, or changed shape."""
 
+    def carried(self) -> dict[str, Float64]:
+        """What a climb on more rows may begin with, for `restore`."""
+
     def state(self) -> dict[str, Float64]:
         """What the next proposals depend on, for checkpoints."""
 
@@ -60,6 +63,10 @@ class Plain:
 
     def restart(self) -> None:
         """There is no past."""
+
+    def carried(self) -> dict[str, Float64]:
+        """There is nothing."""
+        return {}
 
     def state(self) -> dict[str, Float64]:
         """There is none."""
@@ -122,6 +129,7 @@ class Anderson:
             self.restart()
             return None
         self._judge(value)
+        before = None
         if self._last is not None:
             point, before = self._last
             self._steps = [*self._steps, here - point][-self.memory :]
@@ -134,7 +142,8 @@ class Anderson:
         products = units @ units.T
         if not np.isfinite(products).all() or products[-1, -1] <= 0.0:
             return None
-        shortest = self.quick * float(np.linalg.norm(units[-1] + units[-2]))  # of the EM step before
+        # the change and what is left of it: the EM step before
+        shortest = 0.0 if before is None else self.quick * float(np.linalg.norm(units[-1] + units[-2]))
         if not shortest <= np.sqrt(products[-1, -1]) <= self.settled:
             return None
         mix = self._mix(products)
@@ -187,6 +196,12 @@ class Anderson:
             self._radius = self._promise.length / 4.0
         self._promise = None
 
+    def carried(self) -> dict[str, Float64]:
+        """What other rows of the same kind may begin with: the curvature, not the place."""
+        if not self._steps:
+            return {}
+        return {"steps": np.stack(self._steps), "changes": np.stack(self._changes)}
+
     def restart(self) -> None:
         """Forget the remembered steps."""
         self._steps, self._changes, self._last = [], [], None
@@ -194,11 +209,9 @@ class Anderson:
 
     def state(self) -> dict[str, Float64]:
         """The remembered steps, the radius, the last promise."""
-        if self._last is None:
-            return {}
-        state = {"point": self._last[0], "step": self._last[1], "radius": np.array(self._radius)}
-        if self._steps:
-            state |= {"steps": np.stack(self._steps), "changes": np.stack(self._changes)}
+        state = self.carried()
+        if self._last is not None:
+            state |= {"point": self._last[0], "step": self._last[1], "radius": np.array(self._radius)}
         if self._promise is not None:
             state["promise"] = np.array(astuple(self._promise), dtype=np.float64)
         return state
@@ -206,9 +219,8 @@ class Anderson:
     def restore(self, state: dict[str, Float64]) -> None:
         """Take up remembered steps."""
         self.restart()
-        if "point" not in state:
-            return
-        self._last, self._radius = (state["point"], state["step"]), float(state["radius"])
+        if "point" in state:
+            self._last, self._radius = (state["point"], state["step"]), float(state["radius"])
         self._steps, self._changes = list(state.get("steps", [])), list(state.get("changes", []))
         if "promise" in state:
             value, gain, length, limited = state["promise"].tolist()
@@ -267,6 +279,10 @@ class Squarem:
     def restart(self) -> None:
         """Begin a new cycle."""
         self._first, self._settling = None, False
+
+    def carried(self) -> dict[str, Float64]:
+        """There is nothing."""
+        return {}
 
     def state(self) -> dict[str, Float64]:
         """Where in the cycle it stands."""

@@ -82,6 +82,11 @@ class Sample:
         lie = None if self.addresses is None else self.addresses[chosen]
         return type(self)(self.size, self.keys[chosen], self.values[chosen], self.weights[chosen], lie)
 
+    def first(self, size: int) -> Self:
+        """The sample that would have been drawn for a smaller size."""
+        lie = None if self.addresses is None else self.addresses[:size]
+        return type(self)(size, self.keys[:size], self.values[:size], self.weights[:size], lie)
+
     @property
     def rows(self) -> Rows:
         """The rows, with their weights where these differ."""
