@@ -39,6 +39,7 @@ from distem.monitor.log import JsonLog
 from distem.plan import Plan, Work, make_plan
 from distem.signals import Interrupts
 from distem.stages import Fitted, Session, dropping
+from distem.starting import samples_first
 
 PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
 
@@ -135,7 +136,7 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
             folds=config.fit.folds if config.fit.select == "cv" else 0,
-            sample_first=config.fit.sample_first.sizes(source.n),
+            sample_first=samples_first(config, source.n, source.d),
         ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
@@ -438,6 +439,7 @@ def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
             "converged": fit.reason.converged,
             "reason": fit.reason.sentence,
         }
+        | ({"sample_first": session.sampled} if session.sampled else {})
         | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": dropped}}),
         "data": session.source.describe() | session.facts,
     }

@@ -36,12 +36,14 @@ from distem.fitted import FittedModel
 from distem.models import seeding
 from distem.models.mixture import Mixture, MixtureParams
 from distem.plan import Plan
+from distem.sampling import Learnt, Sampled, climb_on_samples
 from distem.starting import (
     at_the_foot,
     candidates,
     family,
     folds_of,
     rest_of,
+    samples_first,
     starting_parameters,
     without,
 )
@@ -80,6 +82,8 @@ class Session:
         What the scan found out about the data, for the manifest.
     pass_seconds : list of float
         Duration of each pass of the fit, those before an interruption included.
+    sampled : list of dict
+        Rows of the samples that were climbed on first, and the passes over each.
     resources : ExitStack
         What is closed when the run ends.
     """
@@ -94,6 +98,7 @@ class Session:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     pass_seconds: list[float] = field(default_factory=list)
+    sampled: list[dict[str, int]] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -230,11 +235,14 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
             "Run with --fresh to begin again with the data as it is now.",
         )
     if kept is None:
-        draw = seeding.DrawSample(config.fit.sample_rows, scanned.scan.usable, config.seed)
-        sample = scanned.blocks.map_reduce(draw)
+        # drawn once: a smaller sample is the beginning of a larger one
+        sizes = samples_first(config, session.source.n, scanned.scan.d)
+        most = max(config.fit.sample_rows, *sizes, 0)
+        drawn = scanned.blocks.map_reduce(seeding.DrawSample(most, scanned.scan.usable, config.seed))
+        sample = drawn.first(config.fit.sample_rows)
     else:
-        drawn = kept[0]
-        parts = drawn["keys"], drawn["values"], drawn["weights"], drawn.get("addresses")
+        arrays = kept[0]
+        parts = arrays["keys"], arrays["values"], arrays["weights"], arrays.get("addresses")
         sample = seeding.Sample(config.fit.sample_rows, *parts)
     models = candidates(config, model_variance(scanned.scan, scanned.transform), scanned.transform.scale)
     samples = _samples(session, sample)
@@ -245,6 +253,8 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
     }
     if kept is None:
         starts: dict[str, MixtureParams] = {}
+        learnt: Learnt = {}
+        large = _samples(session, drawn)
         for fold, part in samples.items():
             with one_blas_thread():
                 begun = starting_parameters(
@@ -257,17 +267,32 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
                     part,
                     fold,
                 )
-            starts |= {name if fold is None else without(name, fold): p for name, p in begun.items()}
-        _keep_seed(session, scanned, {name: model for name, (model, _) in fits.items()}, starts, sample)
+            begun = {name if fold is None else without(name, fold): p for name, p in begun.items()}
+            here = {name: fits[name][0] for name in begun}
+            found = climb_on_samples(config, here, begun, large[fold], sizes, session.passes)
+            starts, learnt = starts | found.starts, learnt | found.learnt
+            session.sampled += _told(found, fold)
+        _keep_seed(session, scanned, {name: fits[name][0] for name in fits}, starts, learnt, sample)
     else:
         starts = {
             name: model.from_arrays({p: kept[0][f"start/{name}/{p}"] for p in kept[1]["parameters"]})
             for name, (model, _) in fits.items()
         }
+        learnt = {
+            name: {
+                path.removeprefix(f"learnt/{name}/"): value
+                for path, value in kept[0].items()
+                if path.startswith(f"learnt/{name}/")
+            }
+            for name in fits
+        }
+        session.sampled += kept[1]["sampled"]
     climbs = [
         at_the_foot(config, name, model, starts[name], samples[fold], fold)
         for name, (model, fold) in fits.items()
     ]
+    for fit_ in climbs:
+        fit_.accelerator.restore(learnt.get(fit_.name, {}))
     state = session.checkpoints.latest("pass")
     if kept is not None and state is not None:
         restore(climbs, *state)
@@ -287,11 +312,18 @@ def _samples(session: Session, sample: seeding.Sample) -> dict[int | None, seedi
     return found
 
 
+def _told(sampled: Sampled, fold: int | None) -> list[dict[str, int]]:
+    """What the manifest says of climbs on samples; `without_fold` counts from 1, as names do."""
+    held = {} if fold is None else {"without_fold": fold + 1}
+    return [{"rows": rows, "passes": passes} | held for rows, passes in sampled.passes]
+
+
 def _keep_seed(
     session: Session,
     scanned: Scanned,
     models: dict[str, Mixture],
     starts: dict[str, MixtureParams],
+    learnt: Learnt,
     sample: seeding.Sample,
 ) -> None:
     arrays: Arrays = {"keys": sample.keys, "values": sample.values, "weights": sample.weights}
@@ -302,7 +334,9 @@ def _keep_seed(
         named = models[name].arrays(params)
         parameters = list(named)
         arrays |= {f"start/{name}/{p}": value for p, value in named.items()}
-    info = {"fingerprint": scanned.fingerprint, "parameters": parameters}
+    for name, parts in learnt.items():
+        arrays |= {f"learnt/{name}/{part}": value for part, value in parts.items()}
+    info = {"fingerprint": scanned.fingerprint, "parameters": parameters, "sampled": session.sampled}
     session.checkpoints.save("seed-000000", arrays, info)
 
 

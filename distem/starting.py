@@ -52,6 +52,18 @@ def folds_of(config: Config) -> Folds | None:
     return Folds(config.fit.folds, config.seed) if config.fit.select == "cv" else None
 
 
+def samples_first(config: Config, n: int, d: int) -> tuple[int, ...]:
+    """Rows of the samples to climb on before all n rows of d features; none where that is of no use.
+
+    Given parameters, or those of an earlier run, may be nearer to the optimum than a sample's optimum is.
+    Samples of rows with weights say less than their size, and take more memory to draw.
+    """
+    named = isinstance(config.fit.init, str) and config.fit.init in seeding.NAMES
+    if not named or config.data.weights is not None:
+        return ()
+    return config.fit.sample_first.sizes(n, d)
+
+
 def family(name: str) -> str:
     """The candidate that a fit is a restart of, or a restart without a fold."""
     return name.rpartition("-")[0]

@@ -47,20 +47,24 @@ class GivenParameters(Section):
         return self
 
 
+SAMPLE_BYTES = 32 * 2**20
+"""The most bytes of a sample: workers and driver hold it whole, however much data there is."""
+
+
 class SampleFirstConfig(Section):
     """Short climbs on a growing random sample before the first pass over all rows."""
 
     shares: Shares = Field(
         default=(0.01, 0.1), description="Shares of the rows to climb on, in this order; [] for none."
     )
-    from_rows: Count = Field(default=1_000_000, description="Smaller data is fitted at once.")
-    most_rows: Count = Field(default=500_000, description="The most rows of a sample: the driver holds it.")
+    from_rows: Count = Field(default=10_000_000, description="Smaller data is climbed on at once.")
 
-    def sizes(self, n: int) -> tuple[int, ...]:
-        """Rows of each sample from n, growing; none where the data is small."""
+    def sizes(self, n: int, d: int) -> tuple[int, ...]:
+        """Rows of each sample from n rows of d features, growing; none where the data is small."""
         if n < self.from_rows:
             return ()
-        return tuple(sorted({min(max(1, int(share * n)), self.most_rows) for share in self.shares}))
+        most = max(1, SAMPLE_BYTES // (8 * (d + 2)))
+        return tuple(sorted({min(max(1, round(share * n)), most) for share in self.shares}))
 
 
 class FitConfig(Section):
@@ -87,7 +91,9 @@ class FitConfig(Section):
         description="none is plain EM; the others take fewer passes to the same end, anderson the fewest.",
     )
     sample_first: SampleFirstConfig = Field(
-        default=SampleFirstConfig(), description="Climbs on samples before the first pass over all rows."
+        default=SampleFirstConfig(),
+        description="Short climbs on samples before the first pass over all rows; where the fit "
+        "starts by name and rows have no weights.",
     )
     precision: Literal["float64", "float32"] = Field(
         default="float64", description="Of the rows while they are worked on; sums are float64 in any case."

@@ -118,6 +118,7 @@ class Anderson:
     parallel: float = 1e-6
     _steps: list[Float64] = field(default_factory=list)
     _changes: list[Float64] = field(default_factory=list)
+    _known: tuple[Float64, Float64] | None = None
     _last: tuple[Float64, Float64] | None = None
     _radius: float = np.inf
     _promise: _Promise | None = None
@@ -135,9 +136,10 @@ class Anderson:
             self._steps = [*self._steps, here - point][-self.memory :]
             self._changes = [*self._changes, before - step][-self.memory :]
         self._last = here, step
-        if not self._steps:
+        steps, changes = self._pairs()
+        if not steps:
             return None
-        vectors = np.stack([*self._steps, *self._changes, step])
+        vectors = np.stack([*steps, *changes, step])
         units = natural(vectors)
         products = units @ units.T
         if not np.isfinite(products).all() or products[-1, -1] <= 0.0:
@@ -146,21 +148,27 @@ class Anderson:
         shortest = 0.0 if before is None else self.quick * float(np.linalg.norm(units[-1] + units[-2]))
         if not shortest <= np.sqrt(products[-1, -1]) <= self.settled:
             return None
-        mix = self._mix(products)
+        mix = self._mix(products, len(steps))
         if mix is None:
             return None
         em, length = float(np.sqrt(products[-1, -1])), float(np.sqrt(max(float(mix @ products @ mix), 0.0)))
         if not np.isfinite(self._radius):
-            self._radius = FIRST_RADIUS * em
+            # a curvature known in all directions is good for a whole step at once
+            self._radius = FIRST_RADIUS * em if self._known is None else length
         limit = max(self._radius, em)
         if length > limit:
             mix = mix * (limit / length)
         self._promise = _Promise(value, products[-1] @ mix / 2.0, min(length, limit), length > limit)
         return np.asarray(here + mix @ vectors)
 
-    def _mix(self, products: Float64) -> Float64 | None:
-        """Coefficients of steps, changes and EM step in the proposal, from their inner products."""
-        m = len(self._steps)
+    def _pairs(self) -> tuple[list[Float64], list[Float64]]:
+        """Steps and the changes of the EM step along them: those known from elsewhere, then its own."""
+        if self._known is None:
+            return self._steps, self._changes
+        return [*self._known[0], *self._steps], [*self._known[1], *self._changes]
+
+    def _mix(self, products: Float64, m: int) -> Float64 | None:
+        """Coefficients of m steps, m changes and the EM step in the proposal, from their inner products."""
         sizes = np.sqrt(np.diagonal(products)[:m])
         if not (sizes > 0.0).all():
             return None
@@ -204,7 +212,7 @@ class Anderson:
 
     def restart(self) -> None:
         """Forget the remembered steps."""
-        self._steps, self._changes, self._last = [], [], None
+        self._steps, self._changes, self._last, self._known = [], [], None, None
         self._radius, self._promise = np.inf, None
 
     def state(self) -> dict[str, Float64]:
@@ -214,6 +222,8 @@ class Anderson:
             state |= {"point": self._last[0], "step": self._last[1], "radius": np.array(self._radius)}
         if self._promise is not None:
             state["promise"] = np.array(astuple(self._promise), dtype=np.float64)
+        if self._known is not None:
+            state |= {"known_steps": self._known[0], "known_changes": self._known[1]}
         return state
 
     def restore(self, state: dict[str, Float64]) -> None:
@@ -222,6 +232,8 @@ class Anderson:
         if "point" in state:
             self._last, self._radius = (state["point"], state["step"]), float(state["radius"])
         self._steps, self._changes = list(state.get("steps", [])), list(state.get("changes", []))
+        if "known_steps" in state:
+            self._known = state["known_steps"], state["known_changes"]
         if "promise" in state:
             value, gain, length, limited = state["promise"].tolist()
             self._promise = _Promise(value, gain, length, bool(limited))
