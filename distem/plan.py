@@ -130,7 +130,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as plain values."""
-        return asdict(self)
+        return asdict(self) | {"sample_first": list(self.sample_first)}
 
     def lines(self) -> list[str]:
         """The plan in words."""
