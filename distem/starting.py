@@ -59,9 +59,8 @@ def samples_first(config: Config, n: int, d: int) -> tuple[int, ...]:
     Samples of rows with weights say less than their size, and take more memory to draw.
     """
     named = isinstance(config.fit.init, str) and config.fit.init in seeding.NAMES
-    if not named or config.data.weights is not None:
-        return ()
-    return config.fit.sample_first.sizes(n, d)
+    asked = config.fit.sample_first
+    return asked.sizes(n, d) if asked and named and config.data.weights is None else ()
 
 
 def family(name: str) -> str:

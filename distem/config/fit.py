@@ -90,10 +90,10 @@ class FitConfig(Section):
         default="anderson",
         description="none is plain EM; the others take fewer passes to the same end, anderson the fewest.",
     )
-    sample_first: SampleFirstConfig = Field(
-        default=SampleFirstConfig(),
-        description="Short climbs on samples before the first pass over all rows; where the fit "
-        "starts by name and rows have no weights.",
+    sample_first: SampleFirstConfig | None = Field(
+        default=None,
+        description="Short climbs on samples before the first pass over all rows, where the fit starts by "
+        "name and rows have no weights; {} for the usual ones, null for none.",
     )
     precision: Literal["float64", "float32"] = Field(
         default="float64", description="Of the rows while they are worked on; sums are float64 in any case."

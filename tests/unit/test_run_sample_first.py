@@ -138,8 +138,9 @@ def test_a_fold_has_no_part_in_the_climbs_of_the_fit_without_it(folder, tmp_path
         {"fit__init": {"weights": [0.5, 0.5], "means": [[0, 0, 0], [4, 1, -3]]}, "model__components": 2},
         {"data__weights": "c", "data__features": ["a", "b"]},
         {"fit__sample_first": {"from_rows": 2012}},
+        {"fit__sample_first": None},
     ],
-    ids=["given", "weights", "small"],
+    ids=["given", "weights", "small", "not asked for"],
 )
 def test_when_it_is_of_no_use(folder, changes):
     promised = plan(config(folder, **OPTIONS | changes))
