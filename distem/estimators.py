@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
@@ -39,7 +41,7 @@ from distem.em.loop import Climb, Fit, climb
 from distem.em.repair import Repair
 from distem.em.stopping import Change, FirstOf, MaxPasses
 from distem.errors import DataError, FitError
-from distem.events import ComponentCollapsed, Event
+from distem.events import ComponentCollapsed, Event, PassDone
 from distem.execution.base import BlockSet, Executor, one_blas_thread
 from distem.execution.serial import SerialExecutor
 from distem.execution.threads import ThreadsExecutor
@@ -52,6 +54,7 @@ from distem.plan import RESIDENT_SHARE
 from distem.rowwise import map_rows, refuse_missing
 from distem.types import Assignment, Float64, Ints, Rows
 
+LOG = logging.getLogger("distem")
 SAMPLE_ROWS = 20_000
 """Rows drawn for the start."""
 SMALL_ROWS = 10_000
@@ -257,8 +260,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         client = self.client or _client_in_scope()
         if client is not None:
             from distem.execution.dask import DaskExecutor
+            from distem.kernels.compiled import warm_all
 
-            return nullcontext(DaskExecutor(client))
+            executor = DaskExecutor(client)
+            seconds = executor.prepare(partial(warm_all, (self.covariance_type,), "float64"))
+            if seconds > 1.0:
+                LOG.info("compiled the kernels on the cluster's workers in %.0f s", seconds)
+            return nullcontext(executor)
         return SerialExecutor() if data.n <= SMALL_ROWS else ThreadsExecutor()
 
     def _fit(self, data: Input, executor: Executor) -> None:
@@ -272,8 +280,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         resident = data.n * data.d * 8 <= RESIDENT_SHARE * _memory(executor)
         with executor.open(data.blocks(transform), resident=resident) as blocks:
             climbs = self._climbs(blocks, scan, transform, model)
-            climb(climbs, blocks, observe=_warn)
+            climb(climbs, blocks, observe=self._observe if self.verbose else _warn)
         self._keep(model, max((c.fit for c in climbs), key=lambda fit: fit.log_likelihood), transform)
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, PassDone) and event.pass_ % self.verbose_interval == 0:
+            LOG.info("start %s, pass %d: %.6g per row", event.candidate, event.pass_, event.log_likelihood)
+        _warn(event)
 
     def _model(self, scan: Scan, transform: Transform) -> Mixture:
         reg_covar = in_units(self.reg_covar, transform.scale)

@@ -250,7 +250,9 @@ def _memory(
         8 * k * (source.d * (source.d if work.full else 1) + source.d + 1) for k in work.components
     )
     drawn = max(work.sample_rows, *work.sample_first, 0)
-    sample = 8 * min(drawn, source.n) * (source.d + 2) * (waiting if work.weighted else 3)
+    # a sample grows as it is added, and each fold has its part of it
+    copies = (waiting if work.weighted else 3) + work.folds
+    sample = 8 * min(drawn, source.n) * (source.d + 2) * copies
     threads = max(1, -(-capacity.threads // max(1, capacity.workers)))
     need = STARTUP_BYTES + threads * (reading + working + max(writing, waiting * statistics, sample))
     if resident:

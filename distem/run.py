@@ -426,7 +426,6 @@ def _manifest(session: Session) -> dict[str, Any]:
 
 def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
     rule = dropping(session.config)
-    dropped = {name: f.reason.sentence for name, f in fitted.fits.items() if f.reason.dropped}
     fit, score, config = fitted.fit, fitted.scores[fitted.chosen], session.config
     return {
         "fit": {
@@ -440,7 +439,7 @@ def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
             "reason": fit.reason.sentence,
         }
         | ({"sample_first": session.sampled} if session.sampled else {})
-        | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": dropped}}),
+        | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": fitted.dropped}}),
         "data": session.source.describe() | session.facts,
     }
 

@@ -118,7 +118,8 @@ def climb_on_samples(
             with threads.open(_blocks(part), resident=True) as blocks:
                 found = _climbed(config, models, found, part, watched(blocks))
         learnt = {}
-        for name, model in models.items():
+        for name in found.learnt:  # those that lost no component: the others are still at their start
+            model = models[name]
             p = len(model.pack(found.starts[name]))
             enough = [size for size in sizes if size >= ROWS_A_DIRECTION * p]
             if config.fit.acceleration != "anderson" or p > MOST_DIRECTIONS or not enough:

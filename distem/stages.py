@@ -167,13 +167,14 @@ class Seeded:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """All fits, and the one that was chosen."""
+    """All fits, the one that was chosen, and why others were dropped, fits without a fold among them."""
 
     fits: dict[str, Fit]
     scores: dict[str, Score]
     chosen: str
     model: FittedModel
     start: FittedModel
+    dropped: dict[str, str]
 
     @property
     def fit(self) -> Fit:
@@ -431,7 +432,9 @@ def _choose(
             source=session.source.describe(),
         )
 
-    return Fitted(fits, scores, chosen, dressed(fits[chosen].params), dressed(seeded.starts[chosen]))
+    model, start = dressed(fits[chosen].params), dressed(seeded.starts[chosen])
+    dropped = {c.name: c.fit.reason.sentence for c in seeded.climbs if c.fit.reason.dropped}
+    return Fitted(fits, scores, chosen, model, start, dropped)
 
 
 def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None:

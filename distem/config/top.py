@@ -42,7 +42,7 @@ class EncodingConfig(Section):
     probability: Literal["float64", "float32", "float16", "uint8"] = Field(
         default="float64",
         description="The probabilities' type. uint8 comes with scale_factor and add_offset, which xarray "
-        "decodes by itself, and is at most 1/510 off; float16 at most 2^-12. Labels stay the same.",
+        "decodes by itself, and is at most 1/508 off; float16 at most 2^-12. Labels stay the same.",
     )
     compressor: Literal["zstd", "blosc", "gzip", "none"] = Field(
         default="zstd", description="Of what is written for each row; blosc is Zstd behind a byte shuffle."

@@ -13,8 +13,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from distem.errors import ConfigError
 
 _MISSING = 255
-_SCALE, _OFFSET = 1 / 255, 1 / 510
-"""A byte stands for the middle of one of 255 equal parts of [0, 1]; one value is left for what is missing."""
+_STEPS = 254
+"""A byte holds multiples of 1/254, 0 and 1 among them; one value is left for what is missing."""
 
 
 LEVELS = {"zstd": 22, "blosc": 9, "gzip": 9, "none": 22}
@@ -28,7 +28,7 @@ class Encoding:
     Attributes
     ----------
     probability : {"float64", "float32", "float16", "uint8"}
-        Of the responsibilities. uint8 is packed by the CF conventions, at most 1/510 from what it was;
+        Of the responsibilities. uint8 is packed by the CF conventions, at most 1/508 from what it was;
         float16 at most 2**-12, float32 2**-25.
     compressor : {"zstd", "blosc", "gzip", "none"}
         Blosc is Zstd behind a byte shuffle.
@@ -74,14 +74,13 @@ class Encoding:
         """Return the CF attributes by which readers decode the probabilities."""
         if not self.is_packed:
             return {}
-        return {"scale_factor": _SCALE, "add_offset": _OFFSET, "_FillValue": _MISSING}
+        return {"scale_factor": 1 / _STEPS, "_FillValue": _MISSING}
 
     def pack(self, probability: NDArray[np.float64]) -> NDArray[Any]:
         """Return probabilities, none of them missing, as they are stored."""
         if not self.is_packed:
             return probability.astype(self.probability, copy=False)
-        # truncation is the floor here; 1 belongs to the last part
-        return np.minimum(probability * 255, 254).astype(np.uint8)
+        return np.rint(probability * _STEPS).astype(np.uint8)
 
     def codecs(self) -> list[BytesBytesCodec]:
         """Return the compressors: a flipped bit must not pass in silence."""

@@ -410,3 +410,13 @@ def test_a_clone_shares_the_client_and_nothing_else():
     assert copy.client is connection
     assert copy.means_init is not means
     assert copy.n_components == K
+
+
+def test_verbose_tells_the_log_of_every_so_many_passes(caplog):
+    x = np.random.default_rng(0).normal(size=(200, 2))
+    model = distem.GaussianMixture(2, max_iter=6, tol=0.0, verbose=1, verbose_interval=3, random_state=0)
+    with caplog.at_level("INFO", logger="distem"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    told = [r.getMessage() for r in caplog.records if r.name == "distem"]
+    assert [message.partition(":")[0] for message in told] == ["start 0, pass 3", "start 0, pass 6"]

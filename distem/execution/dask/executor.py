@@ -40,8 +40,8 @@ PARTITIONS_PER_THREAD = 4
 MERGE_FAN_IN = 16
 """Up to so many sums are added by the driver; more are first merged on the workers."""
 
-HOME_SECONDS = 10.0
-"""How long a partition that is loaded is bound to its worker, at most."""
+HOME_SECONDS = 1.0
+"""How often, while partitions are loaded, it is looked whether their workers are still there."""
 
 _serial_numbers = itertools.count()
 
@@ -143,7 +143,7 @@ class DaskExecutor:
     @property
     def capacity(self) -> Capacity:
         """The workers that are there now."""
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        workers = self._workers().values()
         limits = [w["memory_limit"] for w in workers if w.get("memory_limit")]
         return Capacity(
             workers=len(workers),
@@ -177,10 +177,10 @@ class DaskExecutor:
                     span: computed(self.client, lazy[slice(*span)], f"{name}-{span[0]}") for span in spans
                 }
             futures: dict[Span, Future] = {}
-            workers = self.client.scheduler_info(n_workers=-1)["workers"]
+            homes: dict[Span, str] = {}
+            workers = self._workers()
             rows = {span: sum(block.n for block in blocks[slice(*span)]) for span in spans}
-            shares = share_out(rows, {worker: about["nthreads"] for worker, about in workers.items()})
-            for home, mine in shares.items():
+            for home, mine in share_out(rows, {w: about["nthreads"] for w, about in workers.items()}).items():
                 tasks = self.client.map(
                     load,
                     [blocks[slice(*span)] for span in mine],
@@ -190,40 +190,47 @@ class DaskExecutor:
                     allow_other_workers=True,
                 )
                 futures |= zip(mine, tasks, strict=True)
-            self._free(list(futures.values()))
+                homes |= dict.fromkeys(mine, home)
+            self._settle(blocks, futures, homes)
         return futures
 
-    def _free(self, futures: list[Future]) -> None:
-        """Let tasks run anywhere, once they are on their way to the workers they were meant for.
+    def _settle(self, blocks: Sequence[Block], futures: dict[Span, Future], homes: dict[Span, str]) -> None:
+        """Wait until all is loaded, and let it be loaded again anywhere, should a worker go.
 
-        With all workers lost, and others in their place, a task with a home would wait for ever.
+        With all workers lost and others in their place, a task that has a home waits for ever, even if the
+        home is taken from it then: it is asked for anew, without one.
         """
         while True:
             with suppress(TimeoutError), self.client.as_current():
-                wait(futures, timeout=HOME_SECONDS)
-            try:
-                self.client.sync(
-                    self.client.scheduler.set_restrictions, worker={future.key: [] for future in futures}
-                )
-            except KeyError:  # the scheduler has not heard of all of them yet
-                continue
-            return
+                wait(list(futures.values()), timeout=HOME_SECONDS)
+                break
+            there = self._workers()
+            for span, home in list(homes.items()):
+                if home not in there and not futures[span].done():
+                    futures[span].cancel()
+                    key = f"load-{next(_serial_numbers)}-{span[0]}"
+                    futures[span] = self.client.submit(load, blocks[slice(*span)], key=key, pure=False)
+                    del homes[span]
+        kept: dict[Any, list[str]] = {futures[span].key: [] for span in homes}
+        self.client.sync(self.client.scheduler.set_restrictions, worker=kept)
+
+    def _workers(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
+        return found
 
     def prepare(self, work: Callable[[], float]) -> float:
-        """Do some work on every worker of a cluster that was not started here; return the longest time.
+        """Do some work on the workers of a cluster that was not started here; return the longest time.
 
-        As a task each, for a worker's event loop must not wait; a worker that leaves is no loss.
+        Once for each of their threads, wherever the scheduler puts it: a task that is meant for one worker
+        would wait for ever if that left.
         """
         if self.local:
             return 0.0
         number = next(_serial_numbers)
         with _cluster_failures():
-            workers = self.client.scheduler_info(n_workers=-1)["workers"]
             tasks = [
-                self.client.submit(
-                    work, key=f"prepare-{number}-{i}", pure=False, workers=[home], allow_other_workers=True
-                )
-                for i, home in enumerate(workers)
+                self.client.submit(work, key=f"prepare-{number}-{i}", pure=False)
+                for i in range(self.capacity.threads)
             ]
             seconds: list[float] = self.client.gather(tasks)
         return max(seconds, default=0.0)

@@ -130,7 +130,7 @@ def test_a_result_opens_as_a_tree_on_the_input_s_grid(tmp_path, version):
 
 @pytest.mark.parametrize("compressor", ["zstd", "blosc", "gzip", "none"])
 @pytest.mark.parametrize(
-    ("dtype", "error"), [("float64", 0.0), ("float32", 2.0**-25), ("float16", 2.0**-12), ("uint8", 1 / 510)]
+    ("dtype", "error"), [("float64", 0.0), ("float32", 2.0**-25), ("float16", 2.0**-12), ("uint8", 1 / 508)]
 )
 def test_encoded_probabilities_are_within_their_error_and_nothing_else_changes(
     tmp_path, dtype, error, compressor
@@ -158,8 +158,13 @@ def test_a_byte_is_at_most_half_a_step_off(p):
     encoding = Encoding("uint8")
     (byte,) = encoding.pack(np.array([p]))
     assert byte < encoding.fill_value
-    decoded = byte * encoding.attributes["scale_factor"] + encoding.attributes["add_offset"]
-    assert abs(decoded - p) <= 1 / 510 + 1e-15
+    assert abs(byte * encoding.attributes["scale_factor"] - p) <= 1 / 508 + 1e-15
+
+
+def test_certain_probabilities_are_stored_exactly():
+    encoding = Encoding("uint8")
+    stored = encoding.pack(np.array([[0.0, 1.0], [1e-9, 1.0 - 1e-9]]))
+    assert_array_equal(stored * encoding.attributes["scale_factor"], [[0.0, 1.0], [0.0, 1.0]])
 
 
 @pytest.mark.parametrize(
