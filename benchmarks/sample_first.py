@@ -181,13 +181,15 @@ def run(quick: bool) -> Section:
             "lower than without",
         ],
     )
-    for problem in PROBLEMS[:1] if quick else PROBLEMS:
-        compare(problem, n, ("anderson", "none"), arrived, ended)
+    compare(PROBLEMS[0], n, ("anderson", "none"), arrived, ended)
+    for problem in () if quick else PROBLEMS[1:]:  # on the flat one plain EM takes too long
+        compare(problem, n, ("anderson",), arrived, ended)
     about = (
         "Full covariances, float64 rows in memory, start by kmeans on 20,000 rows. Samples of 1 % and 10 % "
         "(at most 32 MiB) are drawn in the pass that draws the start's, and climbed until about a tenth of "
         "what their optimum is off in its flattest direction; then the curvature is measured on the smaller "
-        "one, an E-step for each free parameter, and Anderson begins with it. Plain EM takes the place alone."
+        "one, an E-step for each free parameter, and Anderson begins with it. Plain EM takes the place "
+        "alone, and is measured on the first problem."
     )
     return Section("Samples first", about, [arrived, ended], TRIED)
 
