@@ -183,8 +183,10 @@ TRIED = (
     "(1) labels come from one compiled sweep that writes no probability nobody asked for: assigning "
     "and writing takes about two passes. (2) imports that a run does not need are gone (see "
     "Start). (3) plain EM from a k-means start on a sample can pass a long plateau (seen: 158 passes), "
-    "so the config asks for Anderson's acceleration. What is left beside the "
-    "passes is starting and ending processes and drawing the report."
+    "so the config asks for Anderson's acceleration: 51 passes of 0.2 s. They are still most of the time, "
+    "for the start leads over a plateau at -12.898 that scikit-learn's start, from all rows, does not see; "
+    "with a tolerance of 1e-5 the fit stops there after 19 passes. A start that sees more rows is the "
+    "way on. What is left beside the passes is starting and ending processes and drawing the report."
 )
 
 if __name__ == "__main__":
