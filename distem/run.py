@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -400,9 +401,15 @@ def _draw(session: Session, manifest: dict[str, Any]) -> None:
 
 
 def _last_words(folder: RunFolder, manifest: dict[str, Any]) -> None:
-    """Write how it ended; on a full disk the manifest of the start must do."""
+    """Write how it ended; on a full disk an unfinished result makes room, which is begun anew in any case."""
     with suppress(Interrupted), writing(str(folder.path)):
-        folder.write_manifest(manifest)
+        try:
+            folder.write_manifest(manifest)
+        except OSError:
+            if manifest.get("status") == "complete":
+                raise
+            shutil.rmtree(folder.result, ignore_errors=True)
+            folder.write_manifest(manifest)
 
 
 def _manifest(session: Session) -> dict[str, Any]:
