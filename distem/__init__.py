@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 from distem._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from distem.estimators import GaussianMixture as GaussianMixture
+    from distem.estimators.mixture import GaussianMixture as GaussianMixture
 
-_HOMES = {"GaussianMixture": "distem.estimators"}
+_HOMES = {"GaussianMixture": "distem.estimators.mixture"}
 
 __all__ = ["GaussianMixture", "__version__"]
 

@@ -45,7 +45,13 @@ def refuse_missing(values: NDArray[Any], start: Sequence[int]) -> None:
 
 
 def map_rows(
-    x: Any, function: RowFunction, trailing: tuple[tuple[str, int], ...], dtype: DTypeLike, d: int, name: str
+    x: Any,
+    function: RowFunction,
+    trailing: tuple[tuple[str, int], ...],
+    dtype: DTypeLike,
+    d: int,
+    name: str,
+    whose: str,
 ) -> Any:
     """Apply a function to the rows of `x`.
 
@@ -64,6 +70,8 @@ def map_rows(
         Number of features expected.
     name : str
         Of an xarray answer.
+    whose : str
+        Name of the estimator that is asked.
 
     Raises
     ------
@@ -72,11 +80,11 @@ def map_rows(
     """
     if x.shape[-1] != d:
         raise DataError(
-            f"X has {x.shape[-1]} features, but GaussianMixture is expecting {d} features as input.",
+            f"X has {x.shape[-1]} features, but {whose} is expecting {d} features as input.",
             "Give the features the model was fitted to, in the last dimension.",
         )
     if isinstance(x, xr.DataArray):
-        return _map_xarray(x, function, trailing, dtype, d, name)
+        return _map_xarray(x, function, trailing, dtype, d, name, whose)
     sizes = tuple(size for _, size in trailing)
     if isinstance(x, zarr.Array) or uses_dask(x):
         from distem.execution.dask import chunked, from_zarr, map_rows
@@ -92,10 +100,11 @@ def _map_xarray(
     dtype: DTypeLike,
     d: int,
     name: str,
+    whose: str,
 ) -> xr.DataArray:
     if x.chunks is None and not x.variable._in_memory:
         x = x.chunk()
-    answer = map_rows(x.data if uses_dask(x) else x.values, function, trailing, dtype, d, name)
+    answer = map_rows(x.data if uses_dask(x) else x.values, function, trailing, dtype, d, name, whose)
     coords = {key: c for key, c in x.coords.items() if x.dims[-1] not in c.dims}
     dims = [*x.dims[:-1], *(dim for dim, _ in trailing)]
     return xr.DataArray(answer, dims=dims, coords=coords, name=name)

@@ -1,29 +1,32 @@
-"""The scikit-learn face: estimators on NumPy, Dask, xarray and Zarr input."""
+"""Gaussian mixtures with scikit-learn's arguments and attributes."""
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import psutil
-import xarray as xr
-import zarr
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, DensityMixin, clone
+from sklearn.base import DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from distem._random import generator
-from distem.attributes import (
+from distem.data.prepare import model_variance, transform_for
+from distem.data.scan import Scan
+from distem.data.transform import Transform
+from distem.em.acceleration import accelerator
+from distem.em.loop import Climb, Fit, climb
+from distem.em.repair import Repair
+from distem.em.stopping import Change, FirstOf, MaxPasses
+from distem.errors import FitError
+from distem.estimators.attributes import (
     covariances_times,
     factors_times,
     held,
@@ -33,35 +36,18 @@ from distem.attributes import (
     transform_for_asking,
     triangular,
 )
-from distem.data.prepare import check, model_variance, transform_for
-from distem.data.scan import Scan, ScanPass
-from distem.data.transform import Transform
-from distem.em.acceleration import accelerator
-from distem.em.loop import Climb, Fit, climb
-from distem.em.repair import Repair
-from distem.em.stopping import Change, FirstOf, MaxPasses
-from distem.errors import DataError, FitError
-from distem.events import ComponentCollapsed, Event, PassDone
+from distem.estimators.base import SAMPLE_ROWS, Estimator, scanned
 from distem.execution.base import BlockSet, Executor, one_blas_thread
-from distem.execution.serial import SerialExecutor
-from distem.execution.threads import ThreadsExecutor
-from distem.inputs import Input, as_input, features_last, uses_dask
+from distem.inputs import Input
+from distem.kernels.compiled import warm_all
 from distem.models import seeding
 from distem.models.covariance import COVARIANCES
 from distem.models.gaussian import Gaussian, GaussianTheta, in_units, relative_floor
 from distem.models.mixture import Mixture, MixtureParams
-from distem.plan import RESIDENT_SHARE
-from distem.rowwise import map_rows, refuse_missing
 from distem.types import Assignment, Float64, Ints, Rows
 
-LOG = logging.getLogger("distem")
-SAMPLE_ROWS = 20_000
-"""Rows drawn for the start."""
-SMALL_ROWS = 10_000
-"""Below it threads cost more than they save."""
 
-
-class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class GaussianMixture(DensityMixin, Estimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A Gaussian mixture fitted by EM, on data of any size.
 
     The arguments and fitted attributes are those of ``sklearn.mixture.GaussianMixture``; from the
@@ -196,12 +182,6 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         self.init_scale = init_scale
         self.client = client
 
-    def __sklearn_clone__(self) -> Self:
-        """Copy the arguments, but share the client: a connection cannot be copied."""
-        arguments = self.get_params(deep=False)
-        copied = {name: clone(value, safe=False) for name, value in arguments.items() if name != "client"}
-        return type(self)(**copied, client=self.client)
-
     # fitting
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Self:  # noqa: ARG002 -- scikit-learn's
@@ -226,8 +206,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
             Of distem's kinds: missing values (names the row), fewer rows than components, and so on.
         """
         self._validate_params()
-        data = self._open(X, sample_weight)
-        with self._executor(data) as executor:
+        data = self._open(X, sample_weight, ("n_components", self.n_components))
+        warm = partial(warm_all, (self.covariance_type,), "float64")
+        with self._executor(data, warm) as executor:
             self._fit(data, executor)
         return self
 
@@ -235,58 +216,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         """Fit, and return the labels of the rows."""
         return self.fit(X, y, sample_weight).predict(X)
 
-    def _open(self, X: Any, weights: Any) -> Input:
-        X = features_last(X)
-        if not _is_chunked(X):
-            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False)
-            if weights is not None:
-                weights = np.asarray(weights, dtype=np.float64)
-                weights = np.full(len(X), weights) if weights.ndim == 0 else weights
-                largest = weights.max(initial=0.0)
-                if np.isfinite(largest) and not 1e-100 < largest < 1e100:  # products could overflow
-                    weights = np.ldexp(weights, -np.frexp(largest)[1])
-        else:
-            self.n_features_in_ = int(X.shape[-1])
-        data = as_input(X, weights)
-        if data.n < self.n_components:
-            raise DataError(
-                f"Expected n_samples >= n_components but got n_components = {self.n_components}, "
-                f"n_samples = {data.n}.",
-                "Ask for fewer components.",
-            )
-        return data
-
-    def _executor(self, data: Input) -> AbstractContextManager[Executor]:
-        client = self.client or _client_in_scope()
-        if client is not None:
-            from distem.execution.dask import DaskExecutor
-            from distem.kernels.compiled import warm_all
-
-            executor = DaskExecutor(client)
-            seconds = executor.prepare(partial(warm_all, (self.covariance_type,), "float64"))
-            if seconds > 1.0:
-                LOG.info("compiled the kernels on the cluster's workers in %.0f s", seconds)
-            return nullcontext(executor)
-        return SerialExecutor() if data.n <= SMALL_ROWS else ThreadsExecutor()
-
     def _fit(self, data: Input, executor: Executor) -> None:
-        with executor.open(data.blocks(Transform.identity("keep")), resident=False) as raw:
-            scan = raw.map_reduce(ScanPass())
-        check(scan, [f"feature {name}" for name in data.features], "error", data.locate)
+        scan = scanned(data, executor)
         transform = transform_for(scan, "none")
         if transform.scale is not None and self.covariance_type == "spherical":
             transform = replace(transform, scale=np.full(data.d, transform.scale.max()))
         model = self._model(scan, transform)
-        resident = data.n * data.d * 8 <= RESIDENT_SHARE * _memory(executor)
-        with executor.open(data.blocks(transform), resident=resident) as blocks:
+        with self._blocks(data, transform, executor) as blocks:
             climbs = self._climbs(blocks, scan, transform, model)
-            climb(climbs, blocks, observe=self._observe if self.verbose else _warn)
+            climb(climbs, blocks, observe=self._tell)
         self._keep(model, max((c.fit for c in climbs), key=lambda fit: fit.log_likelihood), transform)
-
-    def _observe(self, event: Event) -> None:
-        if isinstance(event, PassDone) and event.pass_ % self.verbose_interval == 0:
-            LOG.info("start %s, pass %d: %.6g per row", event.candidate, event.pass_, event.log_likelihood)
-        _warn(event)
 
     def _model(self, scan: Scan, transform: Transform) -> Mixture:
         reg_covar = in_units(self.reg_covar, transform.scale)
@@ -425,19 +364,13 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         scaled = to_model_units(params, self.covariance_type, transform)
         d = int(params.theta.means.shape[1])
 
-        def answer(values: NDArray[Any], start: Sequence[int]) -> NDArray[Any]:
-            refuse_missing(values, start)
-            rows = np.ascontiguousarray(transform.forward(values.reshape(-1, d)))
+        def answer(values: NDArray[Any], start: Sequence[int]) -> NDArray[Any]:  # noqa: ARG001
+            rows = np.ascontiguousarray(transform.forward(values))
             found = model.assign(Rows(rows), scaled, probability=k is not None)
-            out = what(replace(found, log_density=found.log_density + transform.log_jacobian))
-            return out.reshape(values.shape[:-1] + out.shape[1:])
+            return what(replace(found, log_density=found.log_density + transform.log_jacobian))
 
-        X = features_last(X)
-        if not _is_chunked(X):
-            X = validate_data(self, X, dtype=[np.float64, np.float32], ensure_all_finite=False, reset=False)
         trailing = () if k is None else (("component", k),)
-        dtype = np.int64 if name == "label" else np.float64
-        return map_rows(X, answer, trailing, dtype, d, name)
+        return self._map(X, answer, trailing, np.int64 if name == "label" else np.float64, d, name)
 
     def predict(self, X: Any) -> Any:
         """Most probable component of each row, shape (...,)."""
@@ -498,34 +431,3 @@ class GaussianMixture(DensityMixin, BaseEstimator):  # type: ignore[misc]  # sci
         drawn, labels = Mixture(Gaussian(self.covariance_type)).sample(scaled, n_samples, rng)
         with np.errstate(over="ignore"):
             return held(transform.backward_means(drawn)), labels
-
-
-def _is_chunked(X: Any) -> bool:
-    """Whether `X` keeps its own dimensions: Dask, xarray, Zarr."""
-    return isinstance(X, (xr.DataArray, zarr.Array)) or uses_dask(X)
-
-
-def _client_in_scope() -> Any:
-    import sys
-
-    if "distributed" not in sys.modules:
-        return None
-    from distem.execution.dask import current_client
-
-    return current_client()
-
-
-def _memory(executor: Executor) -> float:
-    capacity = executor.capacity
-    if capacity.memory_per_worker is not None:
-        return float(capacity.memory_per_worker * capacity.workers)
-    return float(psutil.virtual_memory().total)
-
-
-def _warn(event: Event) -> None:
-    if isinstance(event, ComponentCollapsed):
-        warnings.warn(
-            f"Component {event.component} collapsed in pass {event.pass_} and was {event.action}.",
-            ConvergenceWarning,
-            stacklevel=6,
-        )

@@ -1,0 +1,1 @@
+"""The scikit-learn face: estimators on NumPy, Dask, xarray and Zarr input."""
