@@ -37,4 +37,5 @@ class AssignRows:
             found.log_density,
             found.uncertainty,
             rows.weights,
+            found.distance,
         )

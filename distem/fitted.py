@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import xarray as xr
 from distem._version import __version__
 from distem.data.transform import Transform
 from distem.errors import ConfigError
-from distem.models.gaussian import Gaussian
-from distem.models.mixture import Mixture, MixtureParams
+from distem.families.base import Described, Facts, Family, Variables, family
+from distem.models.base import Model
 from distem.types import Assignment, Float64, Rows
 
-KIND = "gaussian_mixture"
-SCALED = "scaled_"
-"""Prefix of the parameters in the model's own, scaled units: these are the exact ones."""
+SCALED, FACT = "scaled_", "fact_"
+"""Prefixes of the parameters in the model's own, scaled units (the exact ones), and of a fit's facts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +29,9 @@ class FittedModel:
 
     Attributes
     ----------
-    model : Mixture
-        The family.
-    params : MixtureParams
+    model : Model
+        Of its family.
+    params : object
         In the units of `transform`.
     transform : Transform
         From the data's units to the model's.
@@ -41,82 +41,92 @@ class FittedModel:
         Units and long names of the features, where the data has them.
     source : mapping
         Description of the data it was fitted to.
+    kind : str
+        Of its family.
+    facts : mapping
+        Sums under the parameters that the family's tables need; empty where they are not known.
     """
 
-    model: Mixture
-    params: MixtureParams
+    model: Model
+    params: Any
     transform: Transform
     features: tuple[str, ...]
     feature_attrs: Mapping[str, Mapping[str, Any]]
     source: Mapping[str, Any]
+    kind: str = field(kw_only=True)
+    facts: Facts = field(default_factory=dict, kw_only=True)
+
+    @property
+    def family(self) -> Family:
+        """What a run knows of this kind of model."""
+        return family(self.kind)
 
     @property
     def k(self) -> int:
         """Number of components."""
-        return self.params.k
+        return int(self.params.k)
+
+    @cached_property
+    def variables(self) -> Variables:
+        """The parameters in the data's units, as the family names them."""
+        return self.family.variables(self.model, self.params, self.facts, self.transform)
+
+    @property
+    def described(self) -> Described:
+        """The parameters in the data's units, without the model."""
+        return Described(self.transform, self.features, self.variables)
 
     @property
     def weights(self) -> Float64:
-        """Mixing weights, shape (k,)."""
-        return self.params.weights
+        """Shares of the components, shape (k,)."""
+        return self.described.values("weights")
 
     @property
     def means(self) -> Float64:
         """Means in the data's units, shape (k, d)."""
-        return self.transform.backward_means(self.params.theta.means)
+        return self.described.values("means")
 
     @property
     def covariances(self) -> Float64:
         """Covariance matrices in the data's units, shape (k, d, d); finite at any magnitude."""
-        theta = self.params.theta
-        matrices = self.model.component.shape.matrices(theta.covariances, *theta.means.shape)
-        largest = float(np.finfo(np.float64).max)  # what float64 cannot hold is held there
-        return np.clip(self.transform.backward_covariances(matrices), -largest, largest)
+        return self.described.values("covariances")
+
+    @property
+    def offset(self) -> float:
+        """What brings the log-likelihood of a row to the data's units."""
+        return self.family.offset(self.model, self.transform)
 
     def assign(self, rows: Rows, *, probability: bool = True) -> Assignment:
         """Assign rows that `transform` has been applied to; log densities are in the data's units."""
         found = self.model.assign(rows, self.params, probability=probability)
-        return replace(found, log_density=found.log_density + self.transform.log_jacobian)
+        return replace(found, log_density=found.log_density + self.offset)
 
     def dataset(self) -> xr.Dataset:
         """The model as a dataset: parameters in the data's units, and the exact ones behind `scaled_`."""
-        component = self.model.component
-        names = list(self.features)
+        names = np.array(self.features, dtype=str)
         units = {
             name: attrs["units"]
             for name, attrs in self.feature_attrs.items()
             if attrs.get("units") is not None
         }
-        scaled = {
-            f"{SCALED}{name}": (tuple(f"{SCALED}{name}_{i}" for i in range(value.ndim)), value)
-            for name, value in self.model.arrays(self.params).items()
+        exact = {SCALED + name: value for name, value in self.model.arrays(self.params).items()}
+        exact |= {FACT + name: value for name, value in self.facts.items()}
+        plain = {
+            name: (tuple(f"{name}_{i}" for i in range(np.ndim(value))), value)
+            for name, value in exact.items()
         }
+        dims = {dim for of, _, _ in self.variables.values() for dim in of}
+        places = {"component": np.arange(self.k), "feature": names, "feature_other": names}
         return xr.Dataset(
-            {
-                "weights": ("component", self.weights, {"long_name": "share of each component"}),
-                "means": (("component", "feature"), self.means, {"long_name": "mean of each component"}),
-                "covariances": (
-                    ("component", "feature", "feature_other"),
-                    self.covariances,
-                    {"long_name": "covariance matrix of each component"},
-                ),
-                **scaled,
-            },
-            coords={
-                "component": np.arange(self.k),
-                "feature": np.array(names, dtype=str),
-                "feature_other": np.array(names, dtype=str),
-            },
+            {**self.variables, **plain},
+            coords={name: place for name, place in places.items() if name in {*dims, "component", "feature"}},
             attrs={
-                "kind": KIND,
-                "covariance": component.covariance,
-                "reg_covar": np.asarray(component.reg_covar).tolist(),
-                "floor": component.floor,
-                "kernels": component.kernels,
+                "kind": self.kind,
+                **self.family.attributes(self.model),
                 "units": json.dumps(units),
                 "feature_attrs": json.dumps({k: dict(v) for k, v in self.feature_attrs.items()}, default=str),
                 "transform": json.dumps(self.transform.describe()),
-                "log_density_offset": self.transform.log_jacobian,
+                "log_density_offset": self.offset,
                 "source": json.dumps(dict(self.source)),
                 "distem_version": __version__,
             },
@@ -132,31 +142,25 @@ class FittedModel:
             The dataset holds no model of a kind this version knows.
         """
         attrs = dataset.attrs
-        if attrs.get("kind") != KIND:
-            raise ConfigError(
-                f"This holds a model of kind {attrs.get('kind')!r}, not {KIND!r}.",
-                "Give a run folder of distem.",
-            )
-        model = Mixture(
-            Gaussian(
-                attrs["covariance"],
-                _number_or_array(attrs["reg_covar"]),
-                float(attrs["floor"]),
-                kernels=attrs["kernels"],
-            )
-        )
-        arrays = {
-            name.removeprefix(SCALED): np.asarray(dataset[name].values, dtype=np.float64)
-            for name in (str(v) for v in dataset.data_vars)
-            if name.startswith(SCALED)
-        }
+        kind = str(attrs.get("kind"))
+        model = family(kind).model(attrs)
+
+        def behind(prefix: str) -> dict[str, Float64]:
+            return {
+                name.removeprefix(prefix): np.asarray(dataset[name].values, dtype=np.float64)
+                for name in (str(v) for v in dataset.data_vars)
+                if name.startswith(prefix)
+            }
+
         return cls(
             model=model,
-            params=model.from_arrays(arrays),
+            params=model.from_arrays(behind(SCALED)),
             transform=Transform.from_description(json.loads(attrs["transform"])),
             features=tuple(str(f) for f in dataset["feature"].values),
             feature_attrs=json.loads(attrs["feature_attrs"]),
             source=json.loads(attrs["source"]),
+            kind=kind,
+            facts=behind(FACT),
         )
 
     @classmethod
@@ -176,7 +180,3 @@ class FittedModel:
         raise ConfigError(
             f"{path} holds no fitted model.", "Give the folder of a complete run, or the result.zarr in it."
         )
-
-
-def _number_or_array(value: Any) -> float | Float64:
-    return float(value) if np.ndim(value) == 0 else np.asarray(value, dtype=np.float64)

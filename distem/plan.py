@@ -49,8 +49,8 @@ class Work:
     ----------
     components : sequence of int
         Components of every candidate, restarts included.
-    full : bool
-        Whether a candidate holds a matrix per component.
+    sums : sequence of int
+        Numbers in the statistics of every candidate.
     variables : sequence of str
         What is written for each row.
     sample_rows : int
@@ -70,7 +70,7 @@ class Work:
     """
 
     components: Sequence[int]
-    full: bool
+    sums: Sequence[int]
     variables: Sequence[str]
     sample_rows: int
     drops: bool
@@ -246,9 +246,7 @@ def _memory(
     writing = 8 * rows * (given * (2 if work.drops else 1) + 2 * max(widths, default=0)) if widths else 0
     # sums wait on every level of the tree; samples grow as they are added, but for weighted ones
     waiting = longest.bit_length() + 3 + (MERGED_AT_ONCE if len(spans) > MERGED_AT_ONCE else 0)
-    statistics = (1 + work.folds) * sum(
-        8 * k * (source.d * (source.d if work.full else 1) + source.d + 1) for k in work.components
-    )
+    statistics = 8 * (1 + work.folds) * sum(work.sums)
     drawn = max(work.sample_rows, *work.sample_first, 0)
     # a sample grows as it is added, and each fold has its part of it
     copies = (waiting if work.weighted else 3) + work.folds

@@ -16,7 +16,6 @@ from distem.errors import ConfigError, RunFolderError
 from distem.execution.base import Executor
 from distem.fitted import FittedModel
 
-VARIABLES = ("label", "probability", "log_density", "uncertainty")
 ENDINGS = {
     ending: kind
     for kind, endings in {
@@ -78,7 +77,7 @@ def predict(
         raise RunFolderError(f"{out} exists.", "Choose another output, or remove it.")
     try:
         results.create_result(str(out))
-        writer = create_assignment(str(out), source, model.k, VARIABLES, encoding=encoding)
+        writer = create_assignment(str(out), source, model.k, model.family.answers, encoding=encoding)
         blocks = source.blocks(replace(model.transform, missing="drop"))
         with executor.open(blocks, resident=False) as opened:
             opened.map_reduce(AssignRows(model, writer))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -120,7 +119,7 @@ def plan(config: Config, say: Callable[[str], None] = silent_note) -> Plan:
 def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
     components = [
         k
-        for _ in config.model.covariance_types
+        for _ in config.model.variants
         for k in config.model.n_components
         for _ in range(config.fit.restarts)
     ]
@@ -130,13 +129,14 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
         executor.capacity if executor else config.cluster.capacity(config.locate),
         Work(
             components=components,
-            full=bool({"full", "tied"} & set(config.model.covariance_types)),
+            sums=[config.model.sums(k, source.d) for k in components],
             variables=config.output.variables,
             sample_rows=config.fit.sample_rows,
             drops=config.data.missing != "error",
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
             folds=config.fit.folds if config.fit.select == "cv" else 0,
+            beside_row=config.model.beside_row * len(components),
             sample_first=samples_first(config, source.n, source.d),
         ),
         # one thread reads one block after the other, whatever is asked for
@@ -274,9 +274,7 @@ def _compile(config: Config, tell: Observer, executor: Executor | None = None) -
     """
     if config.fit.kernels != "compiled":
         return
-    from distem.kernels.compiled import warm_all
-
-    work = partial(warm_all, config.model.covariance_types, config.fit.precision)
+    work = config.model.warming(config.fit.precision)
     seconds = work() if executor is None else executor.prepare(work)
     if seconds > 1.0:
         where = "" if executor is None else " on the cluster's workers"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from distem.em.loop import EStep, climb
 from distem.em.stopping import FirstOf, GainLeft, MaxPasses
 from distem.execution.base import BlockSet, one_blas_thread
 from distem.execution.threads import ThreadsExecutor
-from distem.models.mixture import Mixture, MixtureParams
+from distem.models.base import Model
 from distem.models.seeding import Sample
 from distem.starting import at_the_foot
 from distem.types import Float64, Rows
@@ -73,7 +74,7 @@ class Sampled:
 
     Attributes
     ----------
-    starts : dict of MixtureParams
+    starts : dict
         By the fits' names.
     learnt : dict of dict
         What their accelerators may begin with.
@@ -81,15 +82,15 @@ class Sampled:
         Rows of each sample, and passes over it.
     """
 
-    starts: dict[str, MixtureParams]
+    starts: dict[str, Any]
     learnt: Learnt
     passes: tuple[tuple[int, int], ...] = ()
 
 
 def climb_on_samples(
     config: Config,
-    models: Mapping[str, Mixture],
-    starts: Mapping[str, MixtureParams],
+    models: Mapping[str, Model],
+    starts: Mapping[str, Any],
     sample: Sample,
     sizes: tuple[int, ...],
     watched: Callable[[BlockSet], BlockSet] = lambda blocks: blocks,
@@ -98,9 +99,9 @@ def climb_on_samples(
 
     Parameters
     ----------
-    models : mapping of Mixture
+    models : mapping of Model
         By the fits' names.
-    starts : mapping of MixtureParams
+    starts : mapping
         Likewise. A fit that loses a component on a sample stays at its start.
     sample : Sample
         The largest; the smaller ones are its beginning.
@@ -131,7 +132,7 @@ def climb_on_samples(
 
 
 def _climbed(
-    config: Config, models: Mapping[str, Mixture], before: Sampled, sample: Sample, blocks: BlockSet
+    config: Config, models: Mapping[str, Model], before: Sampled, sample: Sample, blocks: BlockSet
 ) -> Sampled:
     climbs = []
     for name, start in before.starts.items():
@@ -149,12 +150,12 @@ def _climbed(
     )
 
 
-def curvature(model: Mixture, params: MixtureParams, blocks: BlockSet) -> dict[str, Float64]:
+def curvature(model: Model, params: Any, blocks: BlockSet) -> dict[str, Float64]:
     """How the EM step changes along every direction, by differences: what `Anderson.restore` takes.
 
     Parameters
     ----------
-    params : MixtureParams
+    params : object
         Where, p packed numbers with q free ones among them.
     blocks : BlockSet
         Rows, passed over once for every `PROBES_AT_ONCE` directions.

@@ -28,13 +28,15 @@ from distem.em.checkpoint import Arrays, dump, restore
 from distem.em.dropping import Hopeless
 from distem.em.folds import CrossValidated, Validate
 from distem.em.loop import Climb, Fit, climb
-from distem.em.selection import Score, best_by, score
+from distem.em.selection import Score, best_by
 from distem.errors import DataError, Interrupted
 from distem.events import ComponentCollapsed, Event, Observer, PassDone, PhaseStarted, Resumed, Warned
 from distem.execution.base import BlockSet, Executor, one_blas_thread
+from distem.families.base import Facts
+from distem.families.base import family as family_of
 from distem.fitted import FittedModel
 from distem.models import seeding
-from distem.models.mixture import Mixture, MixtureParams
+from distem.models.base import Model
 from distem.plan import Plan
 from distem.sampling import Learnt, Sampled, climb_on_samples
 from distem.starting import (
@@ -160,8 +162,8 @@ class Seeded:
     """Fits that are ready to climb, and the sample they started from."""
 
     climbs: list[Climb]
-    models: dict[str, Mixture]
-    starts: dict[str, MixtureParams]
+    models: dict[str, Model]
+    starts: dict[str, Any]
     sample: seeding.Sample
 
 
@@ -253,7 +255,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         for name, (model, _, _) in models.items()
     }
     if kept is None:
-        starts: dict[str, MixtureParams] = {}
+        starts: dict[str, Any] = {}
         learnt: Learnt = {}
         large = _samples(session, drawn)
         for fold, part in samples.items():
@@ -322,8 +324,8 @@ def _told(sampled: Sampled, fold: int | None) -> list[dict[str, int]]:
 def _keep_seed(
     session: Session,
     scanned: Scanned,
-    models: dict[str, Mixture],
-    starts: dict[str, MixtureParams],
+    models: dict[str, Model],
+    starts: dict[str, Any],
     learnt: Learnt,
     sample: seeding.Sample,
 ) -> None:
@@ -344,8 +346,8 @@ def _keep_seed(
 def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     """Climb with all candidates in shared passes, with checkpoints, and choose the best."""
     session.observe(PhaseStarted("fit"))
-    offset = scanned.transform.log_jacobian
     climbs = seeded.climbs
+    offset = offset_of(session, scanned, climbs[0].model)
     last = 0.0
 
     def keep(*, force: bool = False) -> None:
@@ -377,6 +379,11 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
         return _choose(session, scanned, seeded, validated)
 
 
+def offset_of(session: Session, scanned: Scanned, model: Model) -> float:
+    """What brings a log-likelihood per row to the data's own units."""
+    return family_of(session.config.model.kind).offset(model, scanned.transform)
+
+
 def dropping(config: Config) -> Hopeless | None:
     """The rule by which a sweep lets go of fits, if there is one."""
     rules = {"restarts": Hopeless(), "hopeless": Hopeless(config.fit.select), "never": None}
@@ -406,11 +413,12 @@ def _validate(session: Session, scanned: Scanned, seeded: Seeded) -> dict[str, C
 def _choose(
     session: Session, scanned: Scanned, seeded: Seeded, validated: dict[str, CrossValidated]
 ) -> Fitted:
-    offset = scanned.transform.log_jacobian
+    its = family_of(session.config.model.kind)
     fits = {c.name: c.fit for c in seeded.climbs if c.held is None}
-    scores = {name: score(seeded.models[name], done, offset) for name, done in fits.items()}
+    scores = {name: its.score(seeded.models[name], done, scanned.transform) for name, done in fits.items()}
     for name in scores:
         if (said := validated.get(family(name))) is not None:
+            offset = offset_of(session, scanned, seeded.models[name])
             scores[name] = replace(scores[name], cv=said.mean + offset, cv_se=said.error)
     # of the restarts of one candidate the likeliest, whatever the criterion
     families: dict[str, list[str]] = {}
@@ -422,7 +430,7 @@ def _choose(
     }
     chosen = best_by(session.config.fit.select, finalists)
 
-    def dressed(params: Any) -> FittedModel:
+    def dressed(params: Any, facts: Facts) -> FittedModel:
         return FittedModel(
             model=seeded.models[chosen],
             params=params,
@@ -430,9 +438,13 @@ def _choose(
             features=session.source.features,
             feature_attrs=session.source.feature_attrs,
             source=session.source.describe(),
+            kind=its.kind,
+            facts=facts,
         )
 
-    model, start = dressed(fits[chosen].params), dressed(seeded.starts[chosen])
+    best = fits[chosen]
+    model = dressed(best.params, its.facts(seeded.models[chosen], best.stats))
+    start = dressed(seeded.starts[chosen], {})
     dropped = {c.name: c.fit.reason.sentence for c in seeded.climbs if c.fit.reason.dropped}
     return Fitted(fits, scores, chosen, model, start, dropped)
 
@@ -455,17 +467,26 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
     return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
 
 
-def publish(session: Session, scanned: Scanned, seeded: Seeded, fitted: Fitted) -> None:
+def publish(
+    session: Session,
+    scanned: Scanned,  # noqa: ARG001 -- a pipeline hands on what the stages before gave it
+    seeded: Seeded,
+    fitted: Fitted,
+) -> None:
     """Write model, trace, selection and sample beside the assignment, and mark the result complete."""
     session.observe(PhaseStarted("finalise"))
-    path, offset = str(session.folder.result), scanned.transform.log_jacobian
-    sample = seeded.sample
+    path, its = str(session.folder.result), fitted.model.family
+    offset, sample = fitted.model.offset, seeded.sample
     results.write_group(path, "model", model_dataset(fitted.model, fitted.start))
     results.write_group(
-        path, "trace", trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset)
+        path,
+        "trace",
+        trace_dataset(fitted.fits, fitted.chosen, session.pass_seconds, offset, its.objective),
     )
     results.write_group(
-        path, "selection", selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset)
+        path,
+        "selection",
+        selection_dataset(fitted.fits, fitted.scores, fitted.chosen, offset, its),
     )
     results.write_group(
         path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -15,20 +16,23 @@ from distem.em.acceleration import accelerator
 from distem.em.folds import Folds
 from distem.em.loop import Climb
 from distem.em.repair import Repair
-from distem.em.stopping import FirstOf, GainLeft, MaxPasses
+from distem.em.stopping import FirstOf, GainLeft, MaxPasses, Settled
 from distem.errors import DataError
 from distem.execution.base import BlockSet
+from distem.families.base import Beginning, Family
+from distem.families.base import family as family_of
 from distem.fitted import FittedModel
 from distem.models import seeding
-from distem.models.mixture import Mixture, MixtureParams
+from distem.models.base import Model
+from distem.models.covariance import COVARIANCES
 from distem.types import Float64
 
-Candidates = dict[str, tuple[Mixture, int, int]]
+Candidates = dict[str, tuple[Model, int, int]]
 """By name: the model, its number of components, its restart."""
 
 
 def candidates(config: Config, variance: Float64, scale: Float64 | None) -> Candidates:
-    """All that a config asks for: covariances times numbers of components times restarts.
+    """All that a config asks for: variants times numbers of components times restarts.
 
     Parameters
     ----------
@@ -40,10 +44,10 @@ def candidates(config: Config, variance: Float64, scale: Float64 | None) -> Cand
     # scaled features have reg_covar in their own units; with `none` it is in the data's
     units = scale if config.data.scale == "none" else None
     found: Candidates = {}
-    for covariance, k in product(config.model.covariance_types, config.model.n_components):
-        model = config.model.build(covariance, variance, config.fit.kernels, units)
+    for variant, k in product(config.model.variants, config.model.n_components):
+        model = config.model.build(variant, variance, config.fit.kernels, units)
         for restart in range(config.fit.restarts):
-            found[f"{k}-{covariance}-{restart + 1}"] = (model, k, restart)
+            found[f"{k}-{variant}-{restart + 1}"] = (model, k, restart)
     return found
 
 
@@ -96,8 +100,8 @@ def rest_of(sample: seeding.Sample, folds: Folds, fold: int, least: int) -> seed
 def at_the_foot(
     config: Config,
     name: str,
-    model: Mixture,
-    start: MixtureParams,
+    model: Model,
+    start: Any,
     sample: seeding.Sample,
     held: int | None = None,
 ) -> Climb:
@@ -107,7 +111,7 @@ def at_the_foot(
         name=name,
         model=model,
         params=start,
-        stop=FirstOf((GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
+        stop=FirstOf((Settled(), GainLeft(config.fit.tolerance), MaxPasses(config.fit.max_passes))),
         repair=Repair(sample.values, config.seed, moves),
         accelerator=accelerator(config.fit.acceleration),
         family=family(name) if held is None else without(family(name), held),
@@ -124,7 +128,7 @@ def starting_parameters(
     blocks: BlockSet,
     sample: seeding.Sample,
     fold: int | None = None,
-) -> dict[str, MixtureParams]:
+) -> dict[str, Any]:
     """Where every candidate starts; each start depends on its own components and restart alone.
 
     Parameters
@@ -148,13 +152,16 @@ def starting_parameters(
     DataError
         Given parameters, or those of an earlier run, do not fit the data.
     """
-    init = config.fit.init
+    init, its = config.fit.init, family_of(config.model.kind)
     if isinstance(init, GivenParameters):
-        return {name: _given(init, model, scan, transform) for name, (model, _, _) in models.items()}
+        variant = config.model.variants[0]  # one, for the shapes of what is given depend on it
+        return {
+            name: _given(init, its, model, variant, scan, transform) for name, (model, _, _) in models.items()
+        }
     if init not in seeding.NAMES:
         earlier = FittedModel.load(config.locate(init))
-        _refuse_other_features(earlier, features)
-        return {name: _earlier(earlier, model, k, transform) for name, (model, k, _) in models.items()}
+        _refuse_others(earlier, its, features)
+        return {name: _earlier(earlier, its, model, k, transform) for name, (model, k, _) in models.items()}
     without_fold = () if fold is None else (fold,)
     if fold is not None and init == "kmeans||":
         init = "kmeans"
@@ -168,44 +175,46 @@ def starting_parameters(
     starts = {}
     for name, (model, k, restart) in models.items():
         rng = generator(config.seed, f"start {init}", k, restart, *without_fold)
-        starts[name] = seeding.start(init, model, k, sample, rng, centres.get(name), matrix)
+        begin = Beginning(init, k, sample, rng, centres.get(name), matrix)
+        starts[name] = its.start(model, begin)
     return starts
 
 
-def _given(init: GivenParameters, model: Mixture, scan: Scan, transform: Transform) -> MixtureParams:
-    means = np.array(init.means)
+def _given(
+    init: GivenParameters, its: Family, model: Model, variant: str, scan: Scan, transform: Transform
+) -> Any:
+    means = np.array(init.means, dtype=np.float64)
     k, d = means.shape
     if d != scan.d:
         raise DataError(f"fit.init gives means of {d} features; the data has {scan.d}.", "Give one for each.")
-    shape = model.component.shape
     if init.covariances is None:
         covariances = np.broadcast_to(np.diag(scan.variance), (k, d, d))
     else:
-        covariances = shape.matrices(np.array(init.covariances, dtype=float), k, d)
-    return _from_data_units(np.array(init.weights), means, covariances, model, transform)
+        covariances = COVARIANCES[variant].matrices(np.array(init.covariances, dtype=float), k, d)
+    weights = np.full(k, 1.0 / k) if init.weights is None else np.array(init.weights)
+    values = {"weights": weights, "means": means, "covariances": covariances}
+    return its.given(model, values, transform)
 
 
-def _from_data_units(
-    weights: Float64, means: Float64, covariances: Float64, model: Mixture, transform: Transform
-) -> MixtureParams:
-    matrices = transform.forward_covariances(covariances)
-    theta = model.component.from_matrices(transform.forward_means(means), matrices, weights)
-    return MixtureParams(weights / weights.sum(), theta)
-
-
-def _refuse_other_features(earlier: FittedModel, features: tuple[str, ...]) -> None:
+def _refuse_others(earlier: FittedModel, its: Family, features: tuple[str, ...]) -> None:
     if earlier.features != features:
         raise DataError(
             f"The run in fit.init is over {', '.join(earlier.features)}; "
             f"this one over {', '.join(features)}.",
             "Start from a run over the same features.",
         )
+    if earlier.kind != its.kind:
+        raise DataError(
+            f"The run in fit.init is of kind {earlier.kind}; this one of kind {its.kind}.",
+            "Start from a run of the same kind.",
+        )
 
 
-def _earlier(earlier: FittedModel, model: Mixture, k: int, transform: Transform) -> MixtureParams:
+def _earlier(earlier: FittedModel, its: Family, model: Model, k: int, transform: Transform) -> Any:
     if earlier.k != k:
         raise DataError(
-            f"The run in fit.init has {earlier.k} components; this one asks for {k}.",
-            "Start from a run with as many components.",
+            f"The run in fit.init has {earlier.k} {its.part}s; this one asks for {k}.",
+            f"Start from a run with as many {its.part}s.",
         )
-    return _from_data_units(earlier.weights, earlier.means, earlier.covariances, model, transform)
+    values = {name: earlier.described.values(name) for name in earlier.variables}
+    return its.given(model, values, transform)

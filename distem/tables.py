@@ -10,6 +10,7 @@ import xarray as xr
 from distem.em.loop import Fit
 from distem.em.selection import Score
 from distem.em.stopping import gain_left
+from distem.families.base import Family
 from distem.fitted import FittedModel
 from distem.types import Float64, Rows
 
@@ -17,17 +18,19 @@ from distem.types import Float64, Rows
 def model_dataset(model: FittedModel, start: FittedModel) -> xr.Dataset:
     """The fitted model, with the parameters it started from under `start_`."""
     begun = start.dataset()
-    parameters = {f"start_{name}": begun[name] for name in ("weights", "means", "covariances")}
+    parameters = {f"start_{name}": begun[name] for name in start.variables}
     if start.k != model.k:  # a component was dropped on the way
         parameters = {
             name: array.rename(component="start_component").assign_coords(start_component=np.arange(start.k))
+            if "component" in array.dims
+            else array
             for name, array in parameters.items()
         }
     return model.dataset().assign(parameters)
 
 
 def trace_dataset(
-    fits: Mapping[str, Fit], chosen: str, seconds: Sequence[float], offset: float
+    fits: Mapping[str, Fit], chosen: str, seconds: Sequence[float], offset: float, objective: str
 ) -> xr.Dataset:
     """Log-likelihood per row by pass: of the chosen fit, and of every candidate.
 
@@ -37,6 +40,8 @@ def trace_dataset(
         Duration of each pass.
     offset : float
         Added to log-likelihoods, so that they are in the data's own units.
+    objective : str
+        What it is that climbs.
     """
     trace = fits[chosen].trace
     longest = max(len(fit.trace) for fit in fits.values())
@@ -51,19 +56,19 @@ def trace_dataset(
             "log_likelihood": (
                 "pass",
                 [point.log_likelihood + offset for point in trace],
-                {"long_name": "mean log-likelihood per row, of the parameters the pass started from"},
+                {"long_name": f"mean {objective} per row, of the parameters the pass started from"},
             ),
             "gain_left": (
                 "pass",
                 [np.nan if value is None else value for value in left],
-                {"long_name": "log-likelihood per row still expected"},
+                {"long_name": f"{objective} per row still expected"},
             ),
             "accepted": ("pass", [point.accepted for point in trace], {"long_name": "step was kept"}),
             "seconds": ("pass", took[: len(trace)], {"long_name": "duration of the pass", "units": "s"}),
             "candidate_log_likelihood": (
                 ("candidate", "candidate_pass"),
                 every,
-                {"long_name": "mean log-likelihood per row of every candidate"},
+                {"long_name": f"mean {objective} per row of every candidate"},
             ),
         },
         coords={
@@ -76,7 +81,7 @@ def trace_dataset(
 
 
 def selection_dataset(
-    fits: Mapping[str, Fit], scores: Mapping[str, Score], chosen: str, offset: float
+    fits: Mapping[str, Fit], scores: Mapping[str, Score], chosen: str, offset: float, its: Family
 ) -> xr.Dataset:
     """The candidates and what they are judged by, one row each."""
     names = list(fits)
@@ -87,10 +92,10 @@ def selection_dataset(
     return xr.Dataset(
         {
             "components": column([int(n.split("-")[0]) for n in names], "components asked for"),
-            "covariance": ("candidate", np.array([n.split("-")[1] for n in names], dtype=str)),
+            its.variant: ("candidate", np.array([n.split("-")[1] for n in names], dtype=str)),
             "restart": column([int(n.split("-")[2]) for n in names], "number of the start"),
             "log_likelihood": column(
-                [fits[n].log_likelihood + offset for n in names], "mean log-likelihood per row"
+                [fits[n].log_likelihood + offset for n in names], f"mean {its.objective} per row"
             ),
             "parameters": column([scores[n].parameters for n in names], "free parameters"),
             "bic": column([scores[n].bic for n in names], "Bayesian information criterion, less is better"),
@@ -106,7 +111,7 @@ def selection_dataset(
             "chosen": column([n == chosen for n in names], "whether it was chosen"),
         },
         coords={"candidate": np.array(names, dtype=str)},
-        attrs={"chosen": chosen},
+        attrs={"chosen": chosen, "variant": its.variant},
     )
 
 

@@ -128,12 +128,15 @@ class Assignment:
         Probability that the label is wrong: what the other components hold.
     probability : ndarray of float64, shape (n, k), or None
         Responsibilities; each row sums to one. None when they were not asked for.
+    distance : ndarray of float64, shape (n,), or None
+        From the nearest centre, in the model's units; None for models without centres.
     """
 
     label: Ints
     log_density: Float64
     uncertainty: Float64
     probability: Float64 | None = None
+    distance: Float64 | None = None
 
 
 class Addable(Protocol):

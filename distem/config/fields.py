@@ -182,10 +182,10 @@ NAMED, GIVEN = Tag("<name>"), Tag("<given>")
 _ONE, _MANY = Tag("<one>"), Tag("<list>")
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-VariableName = Literal["label", "probability", "log_density", "uncertainty"]
+VariableName = Literal["label", "probability", "log_density", "uncertainty", "distance"]
 InitMethod = Literal["kmeans", "kmeans||", "kmeans++", "random", "random_from_data"]
 INIT_METHODS: tuple[str, ...] = get_args(InitMethod)
-VARIABLES: tuple[VariableName, ...] = get_args(VariableName)
+VARIABLES: tuple[VariableName, ...] = ("label", "probability", "log_density", "uncertainty")
 
 Version = Annotated[Literal[1], BeforeValidator(_is_integer)]
 Count = Annotated[int, Field(ge=1)]

@@ -25,7 +25,9 @@ from distem.config.section import Section
 class GivenParameters(Section):
     """Starting parameters written into the config, in the data's own units."""
 
-    weights: Vector = Field(description="The components' weights; they sum to 1.")
+    weights: Vector | None = Field(
+        default=None, description="The components' weights; they sum to 1. Only kmeans does without."
+    )
     means: Matrix = Field(description="The components' means, one row a component.")
     covariances: Nested | None = Field(
         default=None,
@@ -38,6 +40,8 @@ class GivenParameters(Section):
         k = len(self.means)
         if len({len(row) for row in self.means}) > 1:
             raise wrong("needs rows of one length", "means")
+        if self.weights is None:
+            return self
         if len(self.weights) != k:
             raise wrong(f"needs one weight for each of the {k} means, got {len(self.weights)}", "weights")
         if min(self.weights) < 0 or not math.isclose(sum(self.weights), 1, abs_tol=1e-6):

@@ -2,22 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field
 
-from distem.config.fields import CountOrCounts, CovarianceOrList, CovarianceType
+from distem.config.fields import VARIABLES, CountOrCounts, CovarianceOrList, VariableName, nesting, wrong
+from distem.config.fit import GivenParameters
 from distem.config.section import Section
 
 if TYPE_CHECKING:
+    from distem.config.top import Config
+    from distem.models.base import Model
+    from distem.models.kmeans import KMeans
     from distem.models.mixture import Mixture
     from distem.types import Float64
 
 
 class ModelConfig(Section):
-    """What is fitted, whatever its family."""
+    """What is fitted, whatever its family.
+
+    Attributes
+    ----------
+    defaults : dict
+        By section, what keys that were not written mean for this kind.
+    can_write : tuple of str
+        What can be written for each row.
+    count : str
+        The key that says how many components there are.
+    """
 
     kind: str = Field(description="The family of models.")
+
+    defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    can_write: ClassVar[tuple[VariableName, ...]] = VARIABLES
+    count: ClassVar[str] = "components"
+    on_collapse: Literal["reseed", "drop"] = Field(
+        default="reseed", description="What becomes of a component that has lost its rows."
+    )
+
+    @property
+    def n_components(self) -> tuple[int, ...]:
+        """The candidates' numbers of components, one or more."""
+        raise NotImplementedError
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """What besides their number of components tells the candidates apart, one or more."""
+        raise NotImplementedError
+
+    def build(self, variant: str, variance: Float64, kernels: str, units: Float64 | None = None) -> Model:
+        """Make the model of one candidate.
+
+        Parameters
+        ----------
+        variant : str
+            One of `variants`.
+        variance : ndarray, shape (d,)
+            Of the data, in the model's units.
+        kernels : str
+            Which kernels do the work.
+        units : ndarray, shape (d,), or None
+            The model's units in those the config's own numbers are meant in, where they differ.
+        """
+        raise NotImplementedError
+
+    @property
+    def beside_row(self) -> int:
+        """Bytes that passes leave beside each row that stays in memory, for each candidate."""
+        return 0
+
+    def sums(self, k: int, d: int) -> int:
+        """Numbers in the statistics of a candidate."""
+        raise NotImplementedError
+
+    def warming(self, precision: str) -> Callable[[], float]:
+        """What compiles the kernels, and returns the seconds it took."""
+        raise NotImplementedError
+
+    def check(self, config: Config) -> None:
+        """Refuse what the rest of a config asks for and this kind cannot do."""
+        if config.output.variables and not set(config.output.variables) <= set(self.can_write):
+            odd = next(name for name in config.output.variables if name not in self.can_write)
+            raise wrong(
+                f"names {odd!r}, which a model of kind {self.kind} has not; it can write "
+                f"{', '.join(self.can_write)}",
+                "output",
+                "variables",
+            )
+        init = config.fit.init
+        if isinstance(init, GivenParameters) and self.n_components != (len(init.means),):
+            wanted = ", ".join(str(n) for n in self.n_components)
+            raise wrong(
+                f"has {len(init.means)} means; model.{self.count} is {wanted}, and must be their number",
+                "fit",
+                "init",
+            )
 
 
 class GaussianMixtureConfig(ModelConfig):
@@ -39,9 +120,6 @@ class GaussianMixtureConfig(ModelConfig):
         description="The smallest variance a component may have, relative to the data's own: "
         "one that reaches it has collapsed. null: 1e-24, or 1e-30 beside a reg_covar above 0.",
     )
-    on_collapse: Literal["reseed", "drop"] = Field(
-        default="reseed", description="What becomes of a component that has lost its rows."
-    )
 
     @property
     def n_components(self) -> tuple[int, ...]:
@@ -49,32 +127,119 @@ class GaussianMixtureConfig(ModelConfig):
         return self.components if isinstance(self.components, tuple) else (self.components,)
 
     @property
-    def covariance_types(self) -> tuple[CovarianceType, ...]:
+    def variants(self) -> tuple[str, ...]:
         """The candidates' covariance types, one or more."""
         return self.covariance if isinstance(self.covariance, tuple) else (self.covariance,)
 
-    def build(
-        self, covariance: CovarianceType, variance: Float64, kernels: str, units: Float64 | None = None
-    ) -> Mixture:
-        """Make the mixture of one candidate.
-
-        Parameters
-        ----------
-        covariance : str
-            Shape of its covariances.
-        variance : ndarray, shape (d,)
-            Of the data, in the model's units.
-        kernels : str
-            Which kernels do the work.
-        units : ndarray, shape (d,), or None
-            The model's units in those `reg_covar` is meant in, where they differ.
-        """
+    def build(self, variant: str, variance: Float64, kernels: str, units: Float64 | None = None) -> Mixture:
+        """Make the mixture of one candidate; see `ModelConfig.build`."""
         from distem.models.gaussian import Gaussian, in_units, relative_floor
         from distem.models.mixture import Mixture
 
         floor = relative_floor(self.reg_covar) if self.floor is None else self.floor
-        return Mixture(Gaussian(covariance, in_units(self.reg_covar, units), floor, variance, kernels))
+        return Mixture(Gaussian(variant, in_units(self.reg_covar, units), floor, variance, kernels))
+
+    def sums(self, k: int, d: int) -> int:
+        """Moments of each component: of matrices where a candidate has them."""
+        return k * (d * (d if {"full", "tied"} & set(self.variants) else 1) + d + 1)
+
+    def warming(self, precision: str) -> Callable[[], float]:
+        """The kernels of each covariance type."""
+        from distem.kernels.compiled import warm_all
+
+        return partial(warm_all, self.variants, precision)
+
+    def check(self, config: Config) -> None:
+        """Given weights there must be, and covariances of the shape that the one covariance type says."""
+        init, types = config.fit.init, self.variants
+        if isinstance(init, GivenParameters) and init.weights is None:
+            raise wrong("is missing", "fit", "init", "weights")
+        super().check(config)
+        if not isinstance(init, GivenParameters) or init.covariances is None:
+            return
+        depth = {"full": 3, "tied": 2, "diag": 2, "spherical": 1}[types[0]]
+        if len(types) > 1 or nesting(init.covariances) != depth:
+            raise wrong(
+                f"does not have the shape that model.covariance says ({', '.join(types)})",
+                "fit",
+                "init",
+                "covariances",
+            )
 
 
-AnyModel = GaussianMixtureConfig
-"""One of the families; a union discriminated by `kind` once there are more."""
+class KMeansConfig(ModelConfig):
+    """Lloyd's k-means: hard, round clusters, the limit of a mixture."""
+
+    kind: Literal["kmeans"] = Field(description="Lloyd's k-means: hard, round clusters.")
+    components: CountOrCounts = Field(
+        description="The number of clusters; a list makes candidates, all fitted in one read of the data."
+    )
+    bounds: bool = Field(
+        default=True,
+        description="Keep bounds of the distances beside rows that stay in memory, 12 bytes a row and "
+        "candidate: they spare most of the distances, and change no bit of the result.",
+    )
+    defaults: ClassVar[dict[str, dict[str, Any]]] = {
+        "fit": {"init": "kmeans||", "acceleration": "none"},
+        "output": {"variables": ("label", "distance")},
+    }
+    can_write: ClassVar[tuple[VariableName, ...]] = ("label", "probability", "uncertainty", "distance")
+
+    @property
+    def n_components(self) -> tuple[int, ...]:
+        """The candidates' numbers of clusters, one or more."""
+        return self.components if isinstance(self.components, tuple) else (self.components,)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """One: clusters are round and alike."""
+        return ("spherical",)
+
+    @property
+    def beside_row(self) -> int:
+        """Of the bounds."""
+        from distem.models.kmeans import BESIDE_ROW
+
+        return BESIDE_ROW if self.bounds else 0
+
+    def build(
+        self,
+        variant: str,  # noqa: ARG002 -- there is one
+        variance: Float64,  # noqa: ARG002 -- clusters have none of their own
+        kernels: str,
+        units: Float64 | None = None,  # noqa: ARG002
+    ) -> KMeans:
+        """Make the model; see `ModelConfig.build`."""
+        from distem.models.kmeans import KMeans
+
+        return KMeans(kernels=kernels, bounds=self.bounds)
+
+    def sums(self, k: int, d: int) -> int:
+        """Mass and first moments."""
+        return k * (d + 1)
+
+    def warming(self, precision: str) -> Callable[[], float]:
+        """The kernels of k-means."""
+        from distem.kernels.compiled_centres import warm
+
+        return partial(warm, precision)
+
+    def check(self, config: Config) -> None:
+        """Nothing that needs a density."""
+        super().check(config)
+        if config.fit.select in ("cv", "icl"):
+            raise wrong(
+                f"is {config.fit.select}, which needs a density, and k-means has none; use bic or aic",
+                "fit",
+                "select",
+            )
+        if config.fit.drop == "hopeless":
+            raise wrong("is hopeless, which needs a density, and k-means has none", "fit", "drop")
+        if config.fit.init == "random":
+            raise wrong("is random, which gives all clusters one centre; use kmeans||", "fit", "init")
+        if isinstance(config.fit.init, GivenParameters) and config.fit.init.covariances is not None:
+            raise wrong("is for mixtures: clusters of k-means have none", "fit", "init", "covariances")
+
+
+AnyModel = Annotated[GaussianMixtureConfig | KMeansConfig, Discriminator("kind")]
+"""One of the families."""

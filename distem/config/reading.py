@@ -131,7 +131,7 @@ _KINDS: dict[str, dict[str, type[Section]]] = {
     section: {get_args(cls.model_fields["kind"].annotation)[0]: cls for cls in classes}
     for section, classes in {
         "data": get_args(get_args(AnyData)[0]),
-        "model": (AnyModel,),
+        "model": get_args(get_args(AnyModel)[0]),
         "cluster": (SerialConfig, ThreadsConfig, LocalConfig, AddressConfig),
     }.items()
 }

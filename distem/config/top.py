@@ -23,10 +23,9 @@ from distem.config.fields import (
     PipelineName,
     Variables,
     Version,
-    nesting,
     wrong,
 )
-from distem.config.fit import FitConfig, GivenParameters
+from distem.config.fit import FitConfig
 from distem.config.model import AnyModel
 from distem.config.section import Section
 from distem.config.yaml import write
@@ -74,7 +73,8 @@ class OutputConfig(Section):
     )
     variables: Variables = Field(
         default=VARIABLES,
-        description="What is written for each row; an empty list fits the model and no more.",
+        description="What is written for each row; an empty list fits the model and no more. Unless it is "
+        "written, a kind of model may have its own: kmeans label and distance.",
     )
     encoding: EncodingConfig = Field(
         default_factory=EncodingConfig, description="How what is written for each row is stored."
@@ -115,21 +115,14 @@ class Config(Section):
             self._folder = Path(os.path.realpath(context["folder"]))
 
     @model_validator(mode="after")
-    def _start_fits_model(self) -> Config:
-        init, where = self.fit.init, ("fit", "init")
-        if isinstance(init, GivenParameters):
-            k = len(init.means)
-            if self.model.n_components != (k,):
-                wanted = ", ".join(str(n) for n in self.model.n_components)
-                raise wrong(f"has {k} means; model.components is {wanted}, and must be their number", *where)
-            types = self.model.covariance_types
-            depth = {"full": 3, "tied": 2, "diag": 2, "spherical": 1}[types[0]]
-            if init.covariances is not None and (len(types) > 1 or nesting(init.covariances) != depth):
-                raise wrong(
-                    f"does not have the shape that model.covariance says ({', '.join(types)})",
-                    *where,
-                    "covariances",
-                )
+    def _kinds_own(self) -> Config:
+        """Fill in what this kind of model means by keys that were not written, and ask it about the rest."""
+        for name, values in self.model.defaults.items():
+            section = getattr(self, name)
+            unsaid = {key: value for key, value in values.items() if key not in section.model_fields_set}
+            # the config is frozen, but not before it is whole
+            self.__dict__[name] = section.model_copy(update=unsaid)
+        self.model.check(self)
         return self
 
     # where things lie

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
 
 VARIABLES = ("label", "probability", "log_density", "uncertainty")
+KNOWN = (*VARIABLES, "distance")
 _WRITING: ArrayConfigParams = {"write_empty_chunks": True}
 
 
@@ -118,6 +119,7 @@ class AssignmentWriter:
         log_density: Float64 | None = None,
         uncertainty: Float64 | None = None,
         weights: Float64 | None = None,
+        distance: Float64 | None = None,
     ) -> Receipt:
         """Write the chunks of one block, each once and whole.
 
@@ -137,6 +139,8 @@ class AssignmentWriter:
             Probability that the label is wrong; by default 1 minus the largest probability.
         weights : ndarray of float64, shape (n,), optional
             For the sums of the receipt.
+        distance : ndarray of float64, shape (n,), optional
+            From the nearest centre.
 
         Returns
         -------
@@ -157,8 +161,9 @@ class AssignmentWriter:
             uncertainty = 1.0 - probability.max(axis=1, initial=0.0)
         if "uncertainty" in self.variables and uncertainty is not None:
             full["uncertainty"] = _spread(uncertainty, kept, stored, np.float64, np.nan)
-        if log_density is not None:
-            full["log_density"] = _spread(log_density, kept, stored, np.float64, np.nan)
+        for name, numbers in (("log_density", log_density), ("distance", distance)):
+            if numbers is not None:
+                full[name] = _spread(numbers, kept, stored, np.float64, np.nan)
         for name in self.variables:
             if name not in full:
                 raise ConfigError(f"'{name}' is to be written, but was not given to the writer.")
@@ -221,7 +226,7 @@ def create_assignment(
     k : int
         Number of components.
     variables : iterable of str
-        Of "label", "probability", "log_density", "uncertainty".
+        Of "label", "probability", "log_density", "uncertainty", "distance".
     attrs : mapping, optional
         Attributes of the group, besides the input's own.
     storage_options : mapping, optional
@@ -244,8 +249,8 @@ def create_assignment(
     encoding = encoding or Encoding()
     wanted = tuple(dict.fromkeys(variables))
     for name in wanted:
-        if name not in VARIABLES:
-            raise ConfigError(f"There is no output variable '{name}'.", f"It can be {', '.join(VARIABLES)}.")
+        if name not in KNOWN:
+            raise ConfigError(f"There is no output variable '{name}'.", f"It can be {', '.join(KNOWN)}.")
     grid = source.grid
     if not grid.is_regular:
         raise ConfigError(
@@ -347,8 +352,9 @@ def _about(name: str, k: int) -> dict[str, Any]:
         "probability": "probability of each component given the row",
         "log_density": "natural log of the mixture density at the row",
         "uncertainty": "1 minus the probability of the label",
+        "distance": "distance from the nearest centre, in the model's units",
     }
-    units = {} if name == "log_density" else {"units": "1"}
+    units = {} if name in ("log_density", "distance") else {"units": "1"}
     return {"long_name": words[name], **units}
 
 

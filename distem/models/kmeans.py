@@ -117,7 +117,7 @@ class KMeans:
         if probability:
             one_hot = np.zeros((rows.n, params.k))
             one_hot[np.arange(rows.n), label] = 1.0
-        return Assignment(label, -square, np.zeros(rows.n), one_hot)
+        return Assignment(label, -square, np.zeros(rows.n), one_hot, np.sqrt(square))
 
     def n_parameters(self, params: KMeansParams) -> int:
         """The centres' coordinates."""

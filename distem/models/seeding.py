@@ -145,6 +145,11 @@ def in_units(sample: Sample, matrix: Float64 | None) -> Sample:
     return sample if matrix is None else replace(sample, values=sample.values @ matrix)
 
 
+def out_of_units(centres: Float64, matrix: Float64 | None) -> Float64:
+    """Points in units of a matrix, shape (k, d), in those it was applied to."""
+    return centres if matrix is None else np.asarray(np.linalg.solve(matrix.T, centres.T).T)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
     """One sample for each of several candidates."""
@@ -300,8 +305,7 @@ def start(
     if centres is None:
         centres = centres_by_name(init, k, scaled, rng)
     resp = hard_responsibilities(scaled, centres)
-    means = centres if matrix is None else np.asarray(np.linalg.solve(matrix.T, centres.T).T)
-    return from_responsibilities(model, sample, resp, means)
+    return from_responsibilities(model, sample, resp, out_of_units(centres, matrix))
 
 
 def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator) -> Float64:

@@ -143,7 +143,7 @@ def test_a_run_is_right_to_1e_6(name, kind, scale, precision):
     rows = transform.rows(x, None)
     blocks = blocks_of(rows.values, (1, 0, 300, len(x) - 301))
     _, params, _ = fit_blocks(model, MixtureParams(start.weights, theta), blocks, passes=steps)
-    done = FittedModel(model, params, transform, ("x",), {}, {})
+    done = FittedModel(model, params, transform, ("x",), {}, {}, kind="gaussian_mixture")
     density = done.assign(rows, probability=False).log_density
     errors = worst(Parameters(done.weights, done.means, done.covariances), density, name, kind)
     exact = precision == "float64" or x.dtype == np.float32

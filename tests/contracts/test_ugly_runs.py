@@ -58,7 +58,7 @@ def test_a_run_has_an_answer(what, covariance, scale):
             repair = Repair(sample.values, 0, 3 * k)
             fit = Climb("fit", model, start, stop, repair, accelerator(acceleration))
             climb([fit], opened)
-        done = FittedModel(model, fit.fit.params, transform, names, {}, {})
+        done = FittedModel(model, fit.fit.params, transform, names, {}, {}, kind="gaussian_mixture")
         found, judged = done.assign(rows), score(model, fit.fit, transform.log_jacobian)
         assert 1 <= done.k <= k
         for value in (done.weights, done.means, found.log_density, found.probability, found.uncertainty):

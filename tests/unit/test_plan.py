@@ -13,7 +13,7 @@ from distem.plan import STARTUP_BYTES, USABLE_SHARE, Plan, Work, make_plan
 from distem.run import plan, run
 
 MIB = 2**20
-WORK = Work(components=(3,), full=True, variables=("label",), sample_rows=1000, drops=False, weighted=False)
+WORK = Work(components=(3,), sums=(219,), variables=("label",), sample_rows=1000, drops=False, weighted=False)
 
 
 class Block:
@@ -59,10 +59,10 @@ def test_resident_memory_does():
     [
         {"rows": 65_536},
         {"threads": 4},
-        {"work": Work((3,), True, ("label", "probability"), 1000, False, False)},
-        {"work": Work((3,), True, ("label",), 100_000, False, True)},
-        {"work": Work((200,) * 9, True, ("label",), 1000, False, False)},
-        {"work": Work((3,), True, ("label",), 1000, True, False)},
+        {"work": Work((3,), (219,), ("label", "probability"), 1000, False, False)},
+        {"work": Work((3,), (219,), ("label",), 100_000, False, True)},
+        {"work": Work((200,) * 9, (14_600,) * 9, ("label",), 1000, False, False)},
+        {"work": Work((3,), (219,), ("label",), 1000, True, False)},
     ],
     ids=["larger blocks", "threads", "probabilities", "a sample", "candidates", "rows left out"],
 )

@@ -25,7 +25,9 @@ def small():
     theta = model.component.theta(np.array([[-1.0], [1.0]]), np.ones((2, 1)))
     params = MixtureParams(np.array([0.5, 0.5]), theta)
     source = from_array(np.linspace(-2, 2, 50)[:, None])
-    return FittedModel(model, params, Transform(), source.features, {}, source.describe()), source
+    return FittedModel(
+        model, params, Transform(), source.features, {}, source.describe(), kind="gaussian_mixture"
+    ), source
 
 
 def test_a_failed_prediction_leaves_nothing_behind(tmp_path):

@@ -93,7 +93,7 @@ def test_the_quickstart() -> None:
     assert config.data.features == ("dep_delay", "arr_delay", "air_time", "distance")
     assert isinstance(config.model, GaussianMixtureConfig)
     assert config.model.n_components == (2, 3, 4, 5, 6)
-    assert config.model.covariance_types == ("full",)
+    assert config.model.variants == ("full",)
     assert config.fit.tolerance == 1e-6
     assert isinstance(config.cluster, LocalConfig)
     assert config.cluster.workers == 2
@@ -211,7 +211,7 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
             "data.missing=marginalise",
             "data.missing: is the string 'marginalise'; allowed values: error, drop",
         ),
-        ("model.kind=kmeans", "model.kind: is the string 'kmeans'; allowed values: gaussian_mixture"),
+        ("model.kind=cubes", "model.kind: is the string 'cubes'; allowed values: gaussian_mixture"),
         ("model.kind=gausian_mixture", 'did you mean "gaussian_mixture"?'),
         ("model.components=0", "model.components: needs at least 1, got the integer 0"),
         ("model.components=[2, 2]", "model.components: names 2 twice"),

@@ -20,6 +20,7 @@ from distem.em.selection import best_by, score
 from distem.em.stopping import FirstOf, GainLeft, MaxPasses
 from distem.events import Event
 from distem.execution.serial import SerialExecutor
+from distem.families.mixture import GaussianMixtures
 from distem.fitted import FittedModel
 from distem.models import seeding
 from distem.models.gaussian import Gaussian
@@ -113,14 +114,16 @@ def make_run(
 
     def dressed(params: MixtureParams) -> FittedModel:
         attrs = feature_attrs or {}
-        return FittedModel(models[chosen], params, transform, features, attrs, {"kind": "array"})
+        return FittedModel(
+            models[chosen], params, transform, features, attrs, {"kind": "array"}, kind="gaussian_mixture"
+        )
 
     model, start = dressed(fits[chosen].params), dressed(starts[chosen])
     seconds = [0.01 * (1 + i % 3) for i in range(max(len(f.trace) for f in fits.values()))]
     groups = {
         "model": model_dataset(model, start),
-        "trace": trace_dataset(fits, chosen, seconds, transform.log_jacobian),
-        "selection": selection_dataset(fits, scores, chosen, transform.log_jacobian),
+        "trace": trace_dataset(fits, chosen, seconds, transform.log_jacobian, "log-likelihood"),
+        "selection": selection_dataset(fits, scores, chosen, transform.log_jacobian, GaussianMixtures()),
         "sample": sample_dataset(
             model, sample.values, sample.weights if sample_weights is None else sample_weights
         ),
