@@ -16,6 +16,7 @@ import numpy as np
 from distem.em.acceleration import Accelerator, Plain
 from distem.em.dropping import Hopeless
 from distem.em.folds import Folds
+from distem.em.links import Linked, Linker, Messages
 from distem.em.repair import Repair
 from distem.em.stopping import Reason, StopRule, TracePoint, gain_left
 from distem.errors import FitError
@@ -29,7 +30,7 @@ from distem.events import (
     PassDone,
     silent,
 )
-from distem.execution.base import BlockSet, one_blas_thread
+from distem.execution.base import BlockSet, Span, one_blas_thread
 from distem.models.base import Model
 from distem.types import Float64, Rows
 
@@ -61,17 +62,32 @@ class EStep:
         For each fit the fold it works without; None: it works on all rows. Empty: all do.
     folds : Folds or None
         Which rows belong to which fold.
+    messages : Messages or None
+        What reaches the blocks from outside, for models of chains.
     """
 
     fits: tuple[tuple[Model, Any], ...]
     names: tuple[str, ...] = ()
     held: tuple[int | None, ...] = ()
     folds: Folds | None = None
+    messages: Messages | None = None
     name: ClassVar[str] = "e-step"
 
-    def __call__(self, rows: Rows, block: int) -> SweepStats:  # noqa: ARG002
+    def within(self, span: Span) -> EStep:
+        """The same with the messages of a span of blocks only."""
+        return self if self.messages is None else replace(self, messages=self.messages.within(span))
+
+    def __call__(self, rows: Rows, block: int) -> SweepStats:
         """Statistics of each fit on this block."""
         slots = self._slots(rows)
+        if self.messages is not None:
+            said = self.messages.at(block)
+            return SweepStats(
+                tuple(
+                    model.e_step(slot, params, *([] if message is None else [message]))
+                    for slot, (model, params), message in zip(slots, self.fits, said, strict=True)
+                )
+            )
         if self.folds is None:
             each = zip(slots, self.fits, strict=True)
             return SweepStats(tuple(model.e_step(slot, params) for slot, (model, params) in each))
@@ -245,13 +261,18 @@ def _drop(climbs: Sequence[Climb], rule: Hopeless) -> list[Event]:
     return events
 
 
-def _e_step(live: Sequence[Climb], folds: Folds | None) -> EStep:
+def _e_step(live: Sequence[Climb], folds: Folds | None, linker: Linker) -> EStep:
     fits, held = tuple((c.model, c.params) for c in live), tuple(c.held for c in live)
     names = tuple(c.name for c in live)
     if all(fold is None for fold in held):
-        return EStep(fits, names)
+        return EStep(fits, names, messages=linker.messages(fits))
     if folds is None:
         raise FitError("A fit is to work without a fold, but there are no folds.", "Give climb the folds.")
+    if any(isinstance(model, Linked) for model, _ in fits):
+        raise FitError(
+            "Rows of a chain cannot be held out one by one: those beside them tell of them.",
+            "Select by bic, aic or icl.",
+        )
     return EStep(fits, names, held, folds)
 
 
@@ -266,6 +287,9 @@ def climb(
     folds: Folds | None = None,
 ) -> None:
     """Advance all fits, sharing each pass over the data, until every one has a reason to stop.
+
+    Where chains of rows reach over blocks, an iteration reads the rows twice: what reaches each block is
+    found out first.
 
     Parameters
     ----------
@@ -284,9 +308,10 @@ def climb(
     folds : Folds, optional
         Which rows the fits with `held` work without.
     """
+    linker = Linker(blocks)
     while live := [c for c in climbs if c.reason is None]:
         started = time.perf_counter()
-        stats = blocks.map_reduce(_e_step(live, folds))
+        stats = blocks.map_reduce(_e_step(live, folds, linker))
         told: list[Event] = []
         with one_blas_thread():
             for fit, part in zip(live, stats.each, strict=True):

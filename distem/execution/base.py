@@ -158,6 +158,15 @@ def reduce_rows(rows: Sequence[Rows], span: Span, run: Pass[S]) -> S:
     return fold(span, lambda block: run(rows[block - span[0]], block))
 
 
+def narrowed(run: Pass[S], span: Span) -> Pass[S]:
+    """The pass as a task on a span needs it: without what it carries for other blocks.
+
+    A pass with an input per block has a method `within` that cuts it down.
+    """
+    within: Callable[[Span], Pass[S]] | None = getattr(run, "within", None)
+    return run if within is None else within(span)
+
+
 def load(blocks: Sequence[Block]) -> list[Rows]:
     """Read a partition's blocks into memory, where passes may leave something beside them."""
     return [block.load().remembering() for block in blocks]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
-from distem.execution.base import Capacity, Span, load, one_blas_thread, reduce_blocks, reduce_rows
+from distem.execution.base import Capacity, Span, load, narrowed, one_blas_thread, reduce_blocks, reduce_rows
 from distem.types import Block, Pass, Rows, S
 
 
@@ -26,6 +26,7 @@ class SerialBlocks:
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
         (span,) = self.partitions
+        run = narrowed(run, span)
         if self.rows is not None:
             return reduce_rows(self.rows, span, run)
         return reduce_blocks(self.blocks, span, run)

@@ -15,6 +15,7 @@ from distem.execution.base import (
     Span,
     load,
     merge,
+    narrowed,
     one_blas_thread,
     partition,
     reduce_blocks,
@@ -38,12 +39,14 @@ class ThreadBlocks:
         """Run a pass on every block and add the results along the fixed tree."""
         left = threading.Event()
 
-        def unless_left(rows: Rows, block: int) -> S:
-            if left.is_set():
-                raise CancelledError
-            return run(rows, block)
-
         def part(span: Span) -> S:
+            own = narrowed(run, span)
+
+            def unless_left(rows: Rows, block: int) -> S:
+                if left.is_set():
+                    raise CancelledError
+                return own(rows, block)
+
             if self.rows is not None:
                 return reduce_rows(self.rows[span], span, unless_left)
             return reduce_blocks(self.blocks[slice(*span)], span, unless_left)

@@ -31,6 +31,11 @@ class Links:
     tails: Float64
     begins: Bools
 
+    @property
+    def closed(self) -> bool:
+        """Whether every block begins a sequence, so that nothing passes from one to the next."""
+        return bool(self.begins.all())
+
     def __add__(self, other: Self) -> Self:
         return type(self)(
             np.concatenate([self.heads, other.heads]),

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from distem.models.base import Moments, log_weights
-from distem.types import Float64, Ints, Rows
+from distem.types import Bools, Float64, Ints, Rows
 
 LEAST_RATE = 1e-12
 """A rate below it would make every count but 0 impossible for good."""
@@ -47,6 +47,18 @@ class Poisson:
         """Sum of r log p(x), but for the factorials, which no parameter changes."""
         counts = moments.first + moments.mass[:, None] * theta.rates
         return float((counts * np.log(theta.rates)).sum() - moments.mass @ theta.rates.sum(axis=1))
+
+    def masses(self, moments: Moments) -> Float64:
+        """Rows of each state, shape (k,)."""
+        return moments.mass
+
+    def point_like(self, theta: PoissonTheta) -> Bools:
+        """None: counts have no density to run away."""
+        return np.zeros(len(theta.rates), dtype=bool)
+
+    def natural(self, differences: Float64, weights: Float64, theta: PoissonTheta) -> Float64:
+        """Differences of log rates (m, p) in units of the information of one row."""
+        return differences * np.sqrt(weights[:, None] * theta.rates).ravel()
 
     def n_parameters(self, theta: PoissonTheta) -> int:
         """One rate for each state and feature."""
@@ -124,19 +136,33 @@ class Categorical:
         seen = moments.first > 0
         return float(np.sum(moments.first[seen] * log_weights(theta.probabilities)[seen]))
 
+    def masses(self, moments: Moments) -> Float64:
+        """Rows of each state, shape (k,)."""
+        return moments.mass
+
+    def point_like(self, theta: CategoricalTheta) -> Bools:
+        """None: symbols have no density to run away."""
+        return np.zeros(len(theta.probabilities), dtype=bool)
+
+    def natural(self, differences: Float64, weights: Float64, theta: CategoricalTheta) -> Float64:
+        """Differences of log probabilities (m, p) in units of the information of one row."""
+        logs = differences.reshape(-1, *theta.probabilities.shape)
+        logs = logs - (logs * theta.probabilities).sum(axis=2, keepdims=True)
+        return np.asarray((logs * np.sqrt(weights[:, None] * theta.probabilities)).reshape(len(logs), -1))
+
     def n_parameters(self, theta: CategoricalTheta) -> int:
         """Probabilities of m symbols sum to one."""
         k, m = theta.probabilities.shape
         return int(k * (m - 1))
 
     def pack(self, theta: CategoricalTheta) -> Float64:
-        """Log probabilities."""
-        return log_weights(theta.probabilities).ravel()
+        """Log probabilities; that of 0 is held at a finite number."""
+        return np.log(np.maximum(theta.probabilities, 1e-300)).ravel()
 
     def unpack(self, vector: Float64, like: CategoricalTheta) -> CategoricalTheta:
         """The probabilities of a vector."""
         logs = vector.reshape(like.probabilities.shape)
-        shares = np.exp(logs - logs.max(axis=1, keepdims=True))
+        shares = np.exp(logs - logs.max(axis=1, keepdims=True)) * (like.probabilities > 0)
         return CategoricalTheta(shares / shares.sum(axis=1, keepdims=True))
 
     def relocate(

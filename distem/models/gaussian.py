@@ -169,6 +169,10 @@ class Gaussian:
         variances = self.shape.variances(theta.covariances, k, d)
         return np.asarray((variances <= 2.0 * self._least(d)).all(axis=1))
 
+    def masses(self, moments: Moments) -> Float64:
+        """Rows of each component, shape (k,)."""
+        return moments.mass
+
     def n_parameters(self, theta: GaussianTheta) -> int:
         """Free parameters of means and covariances."""
         k, d = theta.means.shape

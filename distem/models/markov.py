@@ -20,6 +20,7 @@ from distem.models.base import Moments, Stats, chain_kernels, log_weights
 from distem.models.chain import (
     Boundary,
     Links,
+    boundaries,
     softmax,
     stationary_law,
     stationary_transition,
@@ -31,6 +32,10 @@ TILE = 4096
 """Rows whose n x k matrices exist at once."""
 DEAD_ROWS = 1e-6
 """A state that is expected at less than this share of one row has died."""
+LONE_ROWS = 1.5
+"""A state of less than so many rows and without spread is a spike."""
+NOTHING = 1e-300
+"""What the logarithm takes for a probability of 0."""
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -54,6 +59,15 @@ class Emission(Protocol):
 
     def unpack(self, vector: Float64, like: Any) -> Any:
         """The parameters of a vector."""
+
+    def natural(self, differences: Float64, weights: Float64, theta: Any) -> Float64:
+        """Differences of packed parameters in units of the information of one row."""
+
+    def masses(self, moments: Moments) -> Float64:
+        """Rows of each component, shape (k,)."""
+
+    def point_like(self, theta: Any) -> Bools:
+        """Components without spread, shape (k,)."""
 
     def relocate(self, theta: Any, weights: Float64, component: int, where: Float64) -> Any:
         """Put a component at a place."""
@@ -159,6 +173,14 @@ class HiddenMarkov:
     def best_links(self, rows: Rows, params: MarkovParams) -> Links:
         """What a block does to the likeliest paths through it."""
         return self._joined(self._tile_links(rows, params, "best_transfer"), params.k, np.max)
+
+    def reaching(self, links: Links) -> list[Boundary]:
+        """What reaches each block, from the links of all."""
+        return boundaries(links)
+
+    def best_reaching(self, links: Links) -> list[tuple[int, int]]:
+        """The states of the likeliest path before each block and in its last row, from the best links."""
+        return way_points(links)
 
     def decode(
         self, rows: Rows, params: MarkovParams, before: int = -1, last: int = -1
@@ -326,23 +348,42 @@ class HiddenMarkov:
     # the engine's other questions
 
     def pack(self, params: MarkovParams) -> Float64:
-        """Log start, log transitions, then the emission's vector."""
-        log_start, log_transition = self._logs(params)
-        return np.concatenate([log_start, log_transition.ravel(), self.component.pack(params.theta)])
+        """Log start, log transitions, then the emission's vector; the log of 0 is held at a finite number."""
+        chain = np.log(np.maximum(np.append(params.start, params.transition.ravel()), NOTHING))
+        return np.concatenate([chain, self.component.pack(params.theta)])
 
     def unpack(self, vector: Float64, like: MarkovParams) -> MarkovParams:
-        """The parameters of `vector`; probabilities are normalised."""
+        """The parameters of `vector`; probabilities are normalised, and what is 0 in `like` stays 0."""
         k = like.k
-        start = softmax(vector[:k])
-        transition = softmax(vector[k : k + k * k].reshape(k, k))
+        start = _shared_out(np.where(like.start > 0, softmax(vector[:k]), 0.0))
+        ways = softmax(vector[k : k + k * k].reshape(k, k))
+        transition = _shared_out(np.where(like.transition > 0, ways, 0.0))
         theta = self.component.unpack(vector[k + k * k :], like.theta)
         return MarkovParams(stationary_law(transition) if self.stationary else start, transition, theta)
 
+    def natural(self, differences: Float64, params: MarkovParams) -> Float64:
+        """Log probabilities about their mean, times the roots of how often each is asked for."""
+        k = params.k
+        law = stationary_law(params.transition)
+        first = params.start * (differences[:, :k] - (differences[:, :k] @ params.start)[:, None])
+        ways = differences[:, k : k + k * k].reshape(-1, k, k)
+        ways = ways - (ways * params.transition).sum(axis=2, keepdims=True)
+        ways = ways * np.sqrt(law[:, None] * params.transition)
+        rest = self.component.natural(differences[:, k + k * k :], law, params.theta)
+        # a start is met once a sequence, next to nothing beside the rows
+        return np.concatenate([1e-3 * first, ways.reshape(len(differences), -1), rest], axis=1)
+
+    def shift(self, stats: MarkovStats, params: MarkovParams) -> None:  # noqa: ARG002
+        """A chain is judged by its likelihood."""
+        return
+
     def collapsed(self, stats: MarkovStats, params: MarkovParams) -> tuple[int, ...]:
-        """States that are nowhere expected."""
+        """States that are nowhere expected, or hold a row or two and no spread."""
         if stats.n == 0 or params.k == 1:
             return ()
-        return tuple(int(i) for i in np.flatnonzero(stats.moments.mass < DEAD_ROWS))
+        mass = self.component.masses(stats.moments)
+        lone = (mass < LONE_ROWS) & self.component.point_like(params.theta)
+        return tuple(int(i) for i in np.flatnonzero((mass < DEAD_ROWS) | lone))
 
     def relocate(self, params: MarkovParams, component: int, where: Float64) -> MarkovParams:
         """Put a state at `where`, as likely to be entered and left as the others are on average."""

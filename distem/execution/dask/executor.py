@@ -26,6 +26,7 @@ from distem.execution.base import (
     load,
     merge,
     merge_groups,
+    narrowed,
     partition,
     pass_name,
     pin_blas_for_good,
@@ -103,7 +104,11 @@ class DaskBlocks:
             ]
         else:
             task, data = _run_streamed, [self.blocks[slice(*span)] for span in spans]
-        tasks = self.client.map(task, data, spans, run=run, key=keys, pure=False)
+        own = [narrowed(run, span) for span in spans]
+        if all(part is run for part in own):  # one for all: sent once
+            tasks = self.client.map(task, data, spans, run=run, key=keys, pure=False)
+        else:
+            tasks = self.client.map(task, data, spans, own, key=keys, pure=False)
         return dict(zip(spans, tasks, strict=True))
 
     def _merge_level(self, whole: Span, futures: dict[Span, Future], key: str) -> dict[Span, Future]:
