@@ -96,7 +96,7 @@ def _described(run: Found, feature: int, weights: Float64, means: Float64, sds: 
     unit = run.feature_attrs.get(run.features[feature], {}).get("units", "")
     large = [i for i in np.argsort(-weights, kind="stable") if weights[i] >= _FAINT_SHARE]
     parts = [
-        f"component {i}, share {share(weights[i])}, "
+        f"{run.part} {i}, share {share(weights[i])}, "
         + f"{plus_minus(means[i, feature], sds[i, feature])} {unit}".strip()
         for i in large
     ]
@@ -106,8 +106,9 @@ def _described(run: Found, feature: int, weights: Float64, means: Float64, sds: 
 def before_and_after(run: Found) -> list[Picture]:
     """One feature: the sample with the mixture the fit started from, and with the one it found."""
     view = frame(run, 0)
-    begun, _, _ = run.start
-    start = (begun, run.start[1], deviations(run.start[2]))
+    if run.start is None:
+        return []
+    start = (run.start[0], run.start[1], deviations(run.start[2]))
     end = (run.weights, run.means, run.sds)
     curves = [_curves(view, *start), _curves(view, *end)]
     top = _top(run, view, curves[1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from distem.report.colours import style_sheet, variable
 from distem.report.frames import frame
 from distem.report.profile import profile
 from distem.report.reading import UNSURE, Found, read
+from distem.report.section import Section
 from distem.report.svg import LARGE_PANEL, PANEL
 from distem.report.words import count, criterion, number, plain, plus_minus, seconds, share, whole
 from distem.types import Float64
@@ -25,6 +28,8 @@ TABLE_FEATURES = 8
 """Up to so many stand beside each other in the table of components."""
 ALL_FEATURES = 400
 """Up to so many stand in the table of all of them."""
+_KINDS: Mapping[str, str] = {}
+"""Modules with what a kind of model has for itself, by kind."""
 _PLAN = ("blocks", "partitions", "workers", "threads")
 
 
@@ -55,21 +60,23 @@ def draw(folder: Path) -> Path:
 
 
 def _content(run: Found) -> dict[str, Any]:
+    own = sections(run)
     return {
         "name": plain(run.name),
+        "title": run.family.title[0].upper() + run.family.title[1:],
+        "part": run.part,
+        "variant": run.family.variant,
+        "objective": run.objective,
+        "first": [section for section in own if section.first],
+        "others": [section for section in own if not section.first],
         "light": style_sheet("light"),
         "dark": style_sheet("dark"),
         "asked": findings.asked(run),
         "found": findings.found(run),
         "numbers": findings.figures(run),
         "checks": findings.checks(run),
-        "legend": _legend(run),
-        "components": _components(run),
-        "everything": _everything(run),
-        "before_after": densities.before_and_after(run) if run.d == 1 else [],
-        "panels": _panels(run),
-        "profile": profile(run) if run.d >= 3 else None,
-        "uncertainty": figures.uncertainty(run) if run.k > 1 else None,
+        **_moments(run),
+        "uncertainty": figures.uncertainty(run) if run.k > 1 and run.uncertainty.any() else None,
         "climb": [made for made in (progress.climb(run), progress.gain(run)) if made],
         "criteria": progress.criteria(run),
         "criteria_names": [progress.CRITERIA[c] for c in progress.shown(run.selection)],
@@ -82,6 +89,30 @@ def _content(run: Found) -> dict[str, Any]:
         "unsure": f"{UNSURE:.0%}",
         "sample_rows": count(len(run.labels), "row"),
     }
+
+
+def _moments(run: Found) -> dict[str, Any]:
+    """What kinds have to show whose parts have shares, means and covariances."""
+    if not run.has_moments:
+        names = ("legend", "components", "everything", "before_after", "panels", "profile")
+        return dict.fromkeys(names)
+    return {
+        "legend": _legend(run),
+        "components": _components(run),
+        "everything": _everything(run),
+        "before_after": densities.before_and_after(run) if run.d == 1 else [],
+        "panels": _panels(run),
+        "profile": profile(run) if run.d >= 3 else None,
+    }
+
+
+def sections(run: Found) -> Sequence[Section]:
+    """What only this kind of model has to show."""
+    home = _KINDS.get(run.family.kind)
+    if home is None:
+        return ()
+    made: Sequence[Section] = import_module(home).sections(run)
+    return made
 
 
 def _legend(run: Found) -> list[dict[str, str]]:
@@ -159,7 +190,7 @@ def _outside(run: Found, chosen: list[int]) -> str:
     ]
     if not away:
         return ""
-    parts = ", ".join(f"component {i}" for i in away[:8]) + (" and others" if len(away) > 8 else "")
+    parts = ", ".join(f"{run.part} {i}" for i in away[:8]) + (" and others" if len(away) > 8 else "")
     return f"Outside of some panels: {parts}."
 
 
@@ -179,7 +210,7 @@ def _candidates(run: Found) -> list[dict[str, Any]]:
             {
                 "name": str(name),
                 "components": f"{int(table['components'].values[i])}",
-                "covariance": str(table["covariance"].values[i]),
+                "variant": run.variants[i],
                 "restart": f"{int(table['restart'].values[i])}",
                 "parameters": whole(float(table["parameters"].values[i])),
                 "log_likelihood": number(float(table["log_likelihood"].values[i]), 7),

@@ -46,7 +46,7 @@ def pair(run: Found, across: Frame, up: Frame, size: tuple[float, float] = PANEL
             f"two-{j}-{i}",
             f"{short(up.name, 18)} against {short(across.name, 18)}",
             "",
-            f"{whole(len(x))} sample rows of {up.label} against {across.label}, coloured by component, with "
+            f"{whole(len(x))} sample rows of {up.label} against {across.label}, coloured by {run.part}, with "
             f"1- and 2-sigma ellipses. Correlations: {_correlations(run, j, i)}.{beyond}",
         )
 
@@ -57,7 +57,7 @@ def _correlations(run: Found, j: int, i: int) -> str:
         sds, both = run.sds[number_], run.covariances[number_, j, i]
         scale = sds[j] * sds[i]
         value = both / scale if np.isfinite(scale) and scale > 0.0 else 0.0
-        parts.append(f"component {number_} {number(round(float(value), 2), 2)}")
+        parts.append(f"{run.part} {number_} {number(round(float(value), 2), 2)}")
     return listed(parts, 6)
 
 

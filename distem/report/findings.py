@@ -49,32 +49,34 @@ def asked(run: Found) -> str:
     data = (
         f"{count(rows, 'row')} of {count(run.d, 'feature')}" if rows is not None else count(run.d, "feature")
     )
-    kinds = sorted({str(c) for c in run.selection["covariance"].values})
+    kinds = sorted(set(run.variants))
     components = sorted({int(k) for k in run.selection["components"].values})
     restarts = int(max(run.selection["restart"].values, default=1))
-    model = f"Gaussian mixture, {listed(kinds)} covariance"
+    model = f"{run.family.title}, {listed(kinds)} {run.family.variant}"
     many = len(run.selection["candidate"])
     if many == 1:
-        return f"{data}; {model}, {count(components[0], 'component')}."
+        return f"{data}; {model}, {count(components[0], run.part)}."
     spread = listed([str(k) for k in components])
     chosen_by = CRITERIA.get(str(run.say("config", "fit", "select")), "likelihood")
     how = f" from {count(restarts, 'start')} each" if restarts > 1 else ""
     rule = f", chosen by {chosen_by}" if len(components) > 1 or len(kinds) > 1 else ""
-    return f"{data}; {model}, {spread} components{how}: {count(many, 'candidate')}{rule}."
+    return f"{data}; {model}, {spread} {run.part}s{how}: {count(many, 'candidate')}{rule}."
 
 
 def found(run: Found) -> str:
     """What came out, in one sentence."""
+    if "weights" not in run.model:
+        return f"{count(run.k, run.part)}."
     order = np.argsort(-run.weights, kind="stable")
-    shares = listed([f"{share(run.weights[i])} (component {i})" for i in order], 6)
-    return f"{count(run.k, 'component')} with {'shares of ' if run.k > 1 else 'a share of '}{shares}."
+    shares = listed([f"{share(run.weights[i])} ({run.part} {i})" for i in order], 6)
+    return f"{count(run.k, run.part)} with {'shares of ' if run.k > 1 else 'a share of '}{shares}."
 
 
 def figures(run: Found) -> list[tuple[str, str]]:
     """The numbers of the header: name and value."""
     fit: Mapping[str, Any] = run.say("fit", otherwise={})
     return [
-        ("components", str(run.k)),
+        (f"{run.part}s", str(run.k)),
         ("log-likelihood per row", number(float(fit.get("log_likelihood", np.nan)), 6)),
         ("BIC", criterion(float(fit.get("bic", np.nan)))),
         ("passes", f"{int(fit.get('passes', 0)):,}"),
@@ -129,16 +131,16 @@ def _edge(run: Found) -> list[Check]:
         return [
             Check(
                 "warn",
-                f"The largest number of components tried, {tried[-1]}, was chosen: the data may hold "
+                f"The largest number of {run.part}s tried, {tried[-1]}, was chosen: the data may hold "
                 "more. Try more.",
             )
         ]
     if asked_for == tried[0] and tried[0] > 1:
         return [
-            Check("note", f"The smallest number of components tried, {tried[0]}, was chosen: fewer may do.")
+            Check("note", f"The smallest number of {run.part}s tried, {tried[0]}, was chosen: fewer may do.")
         ]
     return [
-        Check("good", f"{asked_for} components were chosen among {tried[0]} to {tried[-1]}: not at an end.")
+        Check("good", f"{asked_for} {run.part}s were chosen among {tried[0]} to {tried[-1]}: not at an end.")
     ]
 
 
@@ -161,7 +163,7 @@ def _restarts(run: Found) -> list[Check]:
         return [
             Check(
                 "good",
-                f"All {len(reached)} starts reached the same log-likelihood, to "
+                f"All {len(reached)} starts reached the same {run.objective}, to "
                 f"{number(max(worst, 1e-12), 2)} per row.",
             )
         ]
@@ -169,7 +171,7 @@ def _restarts(run: Found) -> list[Check]:
         return [
             Check(
                 "good",
-                f"{alike} of {len(reached)} starts reached the same best log-likelihood; the worst fell "
+                f"{alike} of {len(reached)} starts reached the same best {run.objective}; the worst fell "
                 f"{number(worst, 2)} per row short.",
             )
         ]
@@ -184,7 +186,7 @@ def _restarts(run: Found) -> list[Check]:
 
 
 def _unsure(run: Found) -> list[Check]:
-    if run.k == 1 or not len(run.uncertainty):
+    if run.k == 1 or not len(run.uncertainty) or "uncertainty" not in run.family.answers:
         return []
     total = float(run.row_weights.sum())
     unsure = float(run.row_weights[run.uncertainty > UNSURE].sum()) / total
@@ -199,7 +201,7 @@ def _unsure(run: Found) -> list[Check]:
         ]
     text = (
         f"{share(unsure)} of the sample ({count(rows, 'row')} of {whole(len(run.labels))}) have more than "
-        f"{UNSURE:.0%} probability of belonging to another component than their label says."
+        f"{UNSURE:.0%} probability of belonging to another {run.part} than their label says."
     )
     return [Check("note" if unsure > _MANY_UNSURE else "good", text)]
 
@@ -218,7 +220,7 @@ def _collapsed(run: Found) -> list[Check]:
         made.append(
             Check(
                 "warn",
-                f"{count(asked_for - run.k, 'component')} of {asked_for} collapsed and "
+                f"{count(asked_for - run.k, run.part)} of {asked_for} collapsed and "
                 f"{'was' if asked_for - run.k == 1 else 'were'} dropped.",
             )
         )
@@ -226,7 +228,9 @@ def _collapsed(run: Found) -> list[Check]:
     if moved:
         made.append(
             Check(
-                "note", f"Components collapsed {count(moved, 'time')} on the way and started anew elsewhere."
+                "note",
+                f"{run.part.capitalize()}s collapsed {count(moved, 'time')} on the way and started anew "
+                "elsewhere.",
             )
         )
     return made
@@ -234,16 +238,18 @@ def _collapsed(run: Found) -> list[Check]:
 
 def _small(run: Found) -> list[Check]:
     rows = run.say("data", "usable_rows")
-    if rows is None:
+    if rows is None or "weights" not in run.model:
         return []
     few = [i for i in range(run.k) if run.weights[i] * rows < _FEW_ROWS * (run.d + 1)]
     if not few:
         return []
-    parts = [f"component {i} about {count(run.weights[i] * rows, 'row')}" for i in few]
+    parts = [f"{run.part} {i} about {count(run.weights[i] * rows, 'row')}" for i in few]
     return [Check("note", f"Few rows for {count(run.d, 'feature')}: {listed(parts, 6)}.")]
 
 
 def _spikes(run: Found) -> list[Check]:
+    if not run.has_moments:
+        return []
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = (run.sds / run.spread < SPIKE) & (run.values.std(axis=0) > 0.0) & (len(run.values) > 1)
     made = []
@@ -252,9 +258,9 @@ def _spikes(run: Found) -> list[Check]:
         made.append(
             Check(
                 "note",
-                f"Component {i} is a spike in '{plain(run.features[j])}', at "
+                f"{run.part.capitalize()} {i} is a spike in '{plain(run.features[j])}', at "
                 f"{plus_minus(run.means[i, j], run.sds[i, j])}: the data repeats values there, or the "
-                "component has closed in on a few rows.",
+                f"{run.part} has closed in on a few rows.",
             )
         )
     return made

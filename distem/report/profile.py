@@ -30,6 +30,7 @@ _SHADES = 6
 class _Means:
     features: Sequence[int]
     at: Float64
+    part: str
 
 
 def profile(run: Found) -> Picture:
@@ -37,7 +38,7 @@ def profile(run: Found) -> Picture:
     features = sorted(run.telling[:FEATURES])
     with np.errstate(over="ignore", invalid="ignore"):
         at = np.nan_to_num((run.means - run.centre) / run.spread, posinf=1e9, neginf=-1e9)
-    means = _Means(features, at[:, features])
+    means = _Means(features, at[:, features], run.part)
     with canvas(400, 105 + 23 * len(features)) as (figure, axes):
         axes.set_ylim(len(features) - 0.4, -0.6)
         axes.yaxis.set_major_locator(NullLocator())
@@ -47,7 +48,7 @@ def profile(run: Found) -> Picture:
         note = _lines(axes, means) if run.k <= LINES else _map(axes, means)
         if run.d > FEATURES:
             note += f" The {FEATURES} of {run.d:,} features that tell most."
-        return picture(figure, "profile", "What sets the components apart", note, _in_words(run, at))
+        return picture(figure, "profile", f"What sets the {run.part}s apart", note, _in_words(run, at))
 
 
 def _lines(axes: Axes, means: _Means) -> str:
@@ -61,9 +62,9 @@ def _lines(axes: Axes, means: _Means) -> str:
     reach = float(np.abs(shown).max(initial=0.5)) * 1.12
     axes.set_xlim(-reach, reach)
     _numbers(axes, shown[:, 0], reach)
-    label(axes, "component mean, in the data's standard deviations", "feature")
+    label(axes, f"{means.part} mean, in the data's standard deviations", "feature")
     far = " Arrowheads: further out than shown." if (np.abs(means.at) > _FURTHEST).any() else ""
-    return f"Each line is a component: its mean in every feature, against the data as a whole.{far}"
+    return f"Each line is a {means.part}: its mean in every feature, against the data as a whole.{far}"
 
 
 def _numbers(axes: Axes, at: Float64, reach: float) -> None:
@@ -103,9 +104,9 @@ def _map(axes: Axes, means: _Means) -> str:
     every = max(1, -(-k // 20))
     axes.set_xticks(range(0, k, every), [str(i) for i in range(0, k, every)])
     axes.grid(visible=False)
-    label(axes, "component", "feature")
+    label(axes, means.part, "feature")
     return (
-        "Blue: the component's mean lies above that of the data; orange-brown: below; the fuller "
+        f"Blue: the {means.part}'s mean lies above that of the data; orange-brown: below; the fuller "
         f"the further, up to {number(_FULLEST)} standard deviations."
     )
 
@@ -115,8 +116,8 @@ def _in_words(run: Found, at: Float64) -> str:
     parts = []
     for i in np.argsort(-run.weights, kind="stable")[:8]:
         values = [f"{short(run.features[j], 20)} {number(round(float(at[i, j]), 2), 3)}" for j in best]
-        parts.append(f"component {i}: {listed(values)}")
+        parts.append(f"{run.part} {i}: {listed(values)}")
     return (
-        "Mean of each component by feature, in standard deviations of the data. The features in which the "
-        f"components differ most are {listed([plain(run.features[j]) for j in best])}: {'; '.join(parts)}."
+        f"Mean of each {run.part} by feature, in standard deviations of the data. The features in which the "
+        f"{run.part}s differ most are {listed([plain(run.features[j]) for j in best])}: {'; '.join(parts)}."
     )

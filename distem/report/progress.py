@@ -60,7 +60,7 @@ def climb(run: Found) -> Picture:
         )
         axes.set_ylim(low_shown, high + room)
         _passes(axes, max(every.shape[1], len(value)))
-        label(axes, "pass over the data", "log-likelihood per row")
+        label(axes, "pass over the data", f"{run.objective} per row")
         note = "The chosen candidate in colour"
         note += f", the other {len(every) - 1} in grey." if len(every) > 1 else "."
         if back.any():
@@ -72,8 +72,8 @@ def climb(run: Found) -> Picture:
             "climb",
             "The climb",
             note,
-            f"Log-likelihood per row of the chosen candidate from {number(value[0], 6)} at the start to "
-            f"{number(value[accepted][-1], 6)} after {count(len(value), 'pass', 'passes')}; "
+            f"{_capital(run.objective)} per row of the chosen candidate from {number(value[0], 6)} at the "
+            f"start to {number(value[accepted][-1], 6)} after {count(len(value), 'pass', 'passes')}; "
             f"{count(int(back.sum()), 'accelerated step')} taken back; "
             f"{count(len(every), 'candidate')} in all.",
         )
@@ -115,14 +115,14 @@ def gain(run: Found) -> Picture | None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(tick_labels())
         _passes(axes, len(value))
-        label(axes, "pass over the data", "log-likelihood per row still to gain")
+        label(axes, "pass over the data", f"{run.objective} per row still to gain")
         last = f"{number(left[expected][-1], 2)}" if expected.any() else "not estimated"
         return picture(
             figure,
             "gain",
             "What is left to gain",
             "In colour what the fit expected to gain from there on, in grey what did come.",
-            f"Log-likelihood per row still expected, by pass, on a logarithmic axis; "
+            f"{_capital(run.objective)} per row still expected, by pass, on a logarithmic axis; "
             f"the last estimate is {last}.",
         )
 
@@ -136,15 +136,12 @@ def _passes(axes: Axes, most: int) -> None:
 def criteria(run: Found) -> list[Picture]:
     """How the candidates compare by each criterion, the one that decided first."""
     table = run.selection
-    families = {
-        (float(k), str(c))
-        for k, c in zip(table["components"].values, table["covariance"].values, strict=True)
-    }
+    families = {(float(k), str(c)) for k, c in zip(table["components"].values, run.variants, strict=True)}
     if len(families) < 2:
         return []
     asked = str(run.say("config", "fit", "select", otherwise="bic"))
     names = sorted(CRITERIA, key=lambda name: name != asked)
-    return [made for name in names if (made := _criterion(table, name, asked)) is not None]
+    return [made for name in names if (made := _criterion(run, name, asked)) is not None]
 
 
 def judged(table: xr.Dataset, name: str) -> Float64:
@@ -160,14 +157,15 @@ def shown(table: xr.Dataset) -> list[str]:
     return [name for name in CRITERIA if name != "cv" or np.isfinite(judged(table, name)).any()]
 
 
-def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
+def _criterion(run: Found, name: str, asked: str) -> Picture | None:
+    table = run.selection
     value = judged(table, name)
     known = np.isfinite(value)
     if not known.any():
         return None
     above = value - value[known].min()
     components = np.asarray(table["components"].values, dtype=np.float64)
-    kinds = np.array([str(c) for c in table["covariance"].values])
+    kinds = np.array(run.variants)
     chosen = np.asarray(table["chosen"].values, dtype=bool)
     with canvas(360, 280) as (figure, axes):
         ends = []
@@ -212,7 +210,7 @@ def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
         axes.xaxis.set_major_formatter(tick_labels())
         if len(ends) > 1:
             _kinds(axes, ends, high)
-        label(axes, "components", f"{CRITERIA[name]} above the least")
+        label(axes, f"{run.part}s", f"{CRITERIA[name]} above the least")
         if "cv_se" in table and name == "cv":
             axes.errorbar(
                 components[known],
@@ -230,7 +228,7 @@ def _criterion(table: xr.Dataset, name: str, asked: str) -> Picture | None:
             f"by-{name}",
             f"{CRITERIA[name]}{', which decided' if name == asked else ''}",
             "Minus the log-likelihood of a held-out row; bars: a standard error." if name == "cv" else "",
-            f"{CRITERIA[name]} of {count(len(value), 'candidate')} by number of components, less is better. "
+            f"{CRITERIA[name]} of {count(len(value), 'candidate')} by number of {run.part}s, less is better. "
             f"The least has {first[0]}, then {', '.join(first[1:]) or 'no other'}; "
             f"chosen was {table.attrs.get('chosen')}.",
         )
@@ -281,6 +279,10 @@ def durations(run: Found) -> Picture | None:
             f"{seconds(middle)}, longest {seconds(float(took[known].max()))}, the first "
             f"{share(float(took[known][0] / max(took[known].sum(), 1e-300)))} of the sum.",
         )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _column(run: Found, name: str) -> Float64:

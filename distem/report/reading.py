@@ -14,6 +14,7 @@ import xarray as xr
 
 from distem.data.folder import RunFolder
 from distem.errors import ConfigError
+from distem.families.base import Family, family
 from distem.types import Float64, Ints
 
 GROUPS = ("model", "trace", "selection", "sample")
@@ -35,6 +36,8 @@ class Found:
         The log; lines that cannot be read are left out.
     model, trace, selection, sample : Dataset
         The groups of the result, in memory.
+    folder : Path
+        The run folder.
     """
 
     manifest: Mapping[str, Any]
@@ -44,6 +47,32 @@ class Found:
     trace: xr.Dataset
     selection: xr.Dataset
     sample: xr.Dataset
+    folder: Path
+
+    @cached_property
+    def family(self) -> Family:
+        """The kind of model."""
+        return family(str(self.model.attrs.get("kind")))
+
+    @property
+    def part(self) -> str:
+        """What one of the k is called."""
+        return self.family.part
+
+    @property
+    def objective(self) -> str:
+        """What the fit climbed on."""
+        return self.family.objective
+
+    @property
+    def variants(self) -> list[str]:
+        """What besides k tells the candidates apart, one for each."""
+        return [str(v) for v in self.selection[self.family.variant].values]
+
+    @property
+    def has_moments(self) -> bool:
+        """Whether each part has a share, a mean and a covariance over the features."""
+        return {"weights", "means", "covariances"} <= {str(v) for v in self.model.data_vars}
 
     @property
     def name(self) -> str:
@@ -53,7 +82,7 @@ class Found:
     @property
     def k(self) -> int:
         """Number of components."""
-        return int(self.weights.shape[0])
+        return int(self.model.sizes["component"])
 
     @property
     def d(self) -> int:
@@ -94,8 +123,10 @@ class Found:
         return deviations(self.covariances)
 
     @cached_property
-    def start(self) -> tuple[Float64, Float64, Float64]:
-        """Weights, means and covariances the chosen fit started from."""
+    def start(self) -> tuple[Float64, Float64, Float64] | None:
+        """Weights, means and covariances the chosen fit started from; None where it had no shares yet."""
+        if "start_weights" not in self.model:
+            return None
         return (
             _floats(self.model["start_weights"]),
             _floats(self.model["start_means"]),
@@ -188,7 +219,7 @@ def read(folder: Path) -> Found:
         config = run.config.read_text(encoding="utf-8")
     except OSError:  # the manifest holds the same
         config = json.dumps(manifest.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False)
-    return Found(manifest=manifest, config=config, events=_events(run.log), **groups)
+    return Found(manifest=manifest, config=config, events=_events(run.log), folder=run.path, **groups)
 
 
 def deviations(covariances: Float64) -> Float64:
