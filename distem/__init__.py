@@ -5,11 +5,15 @@ from typing import TYPE_CHECKING, Any
 from distem._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from distem.estimators.kmeans import KMeans as KMeans
     from distem.estimators.mixture import GaussianMixture as GaussianMixture
 
-_HOMES = {"GaussianMixture": "distem.estimators.mixture"}
+_HOMES = {
+    "GaussianMixture": "distem.estimators.mixture",
+    "KMeans": "distem.estimators.kmeans",
+}
 
-__all__ = ["GaussianMixture", "__version__"]
+__all__ = ["GaussianMixture", "KMeans", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
