@@ -153,21 +153,29 @@ def _log_filtered(
 
 
 @entry
+def remember(
+    log_emission: Float64, begins: Bools, log_start: Float64, log_transition: Float64, log_before: Float64
+) -> tuple[Float64, Float64, Float64, Float64, bool]:
+    """Return what `forward` does, and what `smooth_on` goes on from; see the reference."""
+    n, k = log_emission.shape
+    each, filtered, likelihoods = np.empty(n), np.empty((n, k)), np.empty((n, k))
+    if n == 0:
+        return log_before.copy(), each, filtered, likelihoods, True
+    before, _ = _exp(log_before)
+    start, transition = np.exp(log_start), np.exp(log_transition)
+    if _filtered(log_emission, begins, start, transition, before, filtered, likelihoods, each):
+        return np.log(filtered[n - 1]), each, filtered, likelihoods, True
+    _log_filtered(log_emission, begins, log_start, log_transition, log_before, filtered, each)
+    return filtered[n - 1].copy(), each, filtered, likelihoods, False
+
+
+@entry
 def forward(
     log_emission: Float64, begins: Bools, log_start: Float64, log_transition: Float64, log_before: Float64
 ) -> tuple[Float64, Float64]:
     """Return the message to the next run and the rows' log densities; see the reference."""
-    n, k = log_emission.shape
-    each = np.empty(n)
-    if n == 0:
-        return log_before.copy(), each
-    filtered, likelihoods = np.empty((n, k)), np.empty((n, k))
-    before, _ = _exp(log_before)
-    start, transition = np.exp(log_start), np.exp(log_transition)
-    if _filtered(log_emission, begins, start, transition, before, filtered, likelihoods, each):
-        return np.log(filtered[n - 1]), each
-    _log_filtered(log_emission, begins, log_start, log_transition, log_before, filtered, each)
-    return filtered[n - 1].copy(), each
+    message, each, _, _, _ = remember(log_emission, begins, log_start, log_transition, log_before)
+    return message, each
 
 
 @inner
@@ -256,6 +264,36 @@ def _log_smooth(
 
 
 @entry
+def smooth_on(
+    log_emission: Float64,
+    begins: Bools,
+    log_start: Float64,
+    log_transition: Float64,
+    log_before: Float64,
+    log_after: Float64,
+    filtered: Float64,
+    likelihoods: Float64,
+    scaled: bool,
+) -> tuple[Float64, Float64, Float64, Float64]:
+    """Return what `smooth` does, from what `remember` returned; see the reference."""
+    n, k = log_emission.shape
+    pairs, first = np.zeros((k, k)), np.zeros(k)
+    if n == 0:
+        return filtered, pairs, first, log_after.copy()
+    if scaled:
+        before, _ = _exp(log_before)
+        after, _ = _exp(log_after)
+        if _smooth(begins, np.exp(log_transition), before, after, filtered, likelihoods, pairs, first):
+            return filtered, pairs, first, np.log(after)
+        pairs[:], first[:] = 0.0, 0.0
+        each = np.empty(n)
+        _log_filtered(log_emission, begins, log_start, log_transition, log_before, filtered, each)
+    message = log_after.copy()
+    _log_smooth(log_emission, begins, log_transition, log_before, message, filtered, pairs, first)
+    return filtered, pairs, first, message
+
+
+@entry
 def smooth(
     log_emission: Float64,
     begins: Bools,
@@ -265,23 +303,20 @@ def smooth(
     log_after: Float64,
 ) -> tuple[Float64, Float64, Float64, Float64]:
     """Return responsibilities, expected transitions and first states, and a message; see the reference."""
-    n, k = log_emission.shape
-    filtered, likelihoods = np.empty((n, k)), np.empty((n, k))
-    pairs, first = np.zeros((k, k)), np.zeros(k)
-    if n == 0:
-        return filtered, pairs, first, log_after.copy()
-    before, _ = _exp(log_before)
-    after, _ = _exp(log_after)
-    transition, each = np.exp(log_transition), np.empty(n)
-    if _filtered(
-        log_emission, begins, np.exp(log_start), transition, before, filtered, likelihoods, each
-    ) and _smooth(begins, transition, before, after, filtered, likelihoods, pairs, first):
-        return filtered, pairs, first, np.log(after)
-    pairs[:], first[:] = 0.0, 0.0
-    message = log_after.copy()
-    _log_filtered(log_emission, begins, log_start, log_transition, log_before, filtered, each)
-    _log_smooth(log_emission, begins, log_transition, log_before, message, filtered, pairs, first)
-    return filtered, pairs, first, message
+    _, _, filtered, likelihoods, scaled = remember(
+        log_emission, begins, log_start, log_transition, log_before
+    )
+    return smooth_on(
+        log_emission,
+        begins,
+        log_start,
+        log_transition,
+        log_before,
+        log_after,
+        filtered,
+        likelihoods,
+        scaled,
+    )
 
 
 @inner

@@ -100,6 +100,40 @@ def smooth(
     return resp, pairs, first, log_after
 
 
+def remember(
+    log_emission: Float64, begins: Bools, log_start: Float64, log_transition: Float64, log_before: Float64
+) -> tuple[Float64, Float64, Float64, Float64, bool]:
+    """Return what `forward` does, and what `smooth_on` goes on from: it need not look forward again.
+
+    Returns
+    -------
+    log_last, each : ndarray
+        See `forward`.
+    filtered, likelihoods : ndarray of float64, shape (n, k)
+        For `smooth_on` alone, which writes over them.
+    scaled : bool
+        Whether these are probabilities; otherwise logs.
+    """
+    with np.errstate(divide="ignore"):
+        filtered, each = _filtered(log_emission, begins, log_start, log_transition, log_before)
+    return (filtered[-1] if len(filtered) else log_before), each, filtered, np.empty_like(filtered), False
+
+
+def smooth_on(
+    log_emission: Float64,
+    begins: Bools,
+    log_start: Float64,
+    log_transition: Float64,
+    log_before: Float64,
+    log_after: Float64,
+    filtered: Float64,  # noqa: ARG001 -- the definition looks forward itself
+    likelihoods: Float64,  # noqa: ARG001
+    scaled: bool,  # noqa: ARG001
+) -> tuple[Float64, Float64, Float64, Float64]:
+    """Return what `smooth` does, from what `remember` returned."""
+    return smooth(log_emission, begins, log_start, log_transition, log_before, log_after)
+
+
 def transfer(
     log_emission: Float64, begins: Bools, log_start: Float64, log_transition: Float64
 ) -> tuple[Float64, Float64]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from scipy.special import logsumexp
 
 from distem.kernels.reference import LOWEST
+from distem.models._sweep import Sweep, begins_of, tiles_of
 from distem.models.base import Moments, Stats, chain_kernels, log_weights
 from distem.models.chain import (
     Boundary,
@@ -26,10 +28,8 @@ from distem.models.chain import (
     stationary_transition,
     way_points,
 )
-from distem.types import Assignment, Bools, Float64, Ints, Rows
+from distem.types import Assignment, Bools, Float64, Floats, Ints, Rows
 
-TILE = 4096
-"""Rows whose n x k matrices exist at once."""
 DEAD_ROWS = 1e-6
 """A state that is expected at less than this share of one row has died."""
 LONE_ROWS = 1.5
@@ -233,34 +233,20 @@ class HiddenMarkov:
         return Links(head[None], tail[None], began)
 
     def e_step(self, rows: Rows, params: MarkovParams, boundary: Boundary | None = None) -> MarkovStats:
-        """Sufficient statistics of a block; `boundary` is what reaches it from outside.
-
-        Forward once to know what reaches each tile, then tile by tile from the last to the first.
-        """
-        boundary = boundary or Boundary.none(params.k)
-        log_start, log_transition = self._logs(params)
-        begins = begins_of(rows)
-        message, reaching, log_likelihood = boundary.log_before, [], 0.0
-        for tile, log_emission in self._tiles(rows, params):
-            reaching.append(message)
-            message, here = self._chains.forward(
-                log_emission, begins[tile], log_start, log_transition, message
-            )
-            log_likelihood += float(here.sum())
-        message, k = boundary.log_after, params.k
+        """Sufficient statistics of a block; `boundary` is what reaches it from outside."""
+        k = params.k
+        sweep = self._sweep(rows, params, boundary or Boundary.none(k))
         stats: MarkovStats | None = None
-        for tile, log_emission in self._tiles(rows, params, backwards=True):
-            resp, pairs, first, message = self._chains.smooth(
-                log_emission, begins[tile], log_start, log_transition, reaching.pop(), message
-            )
+        for tile, resp, pairs, first in sweep.smoothed():
             part, resp = _observed(Rows(rows.values[tile]), resp)
             moments = self.component.accumulate(part, resp, params.theta)
             size = tile.stop - tile.start
-            here_stats = MarkovStats(size, float(size), 0.0, moments, pairs, first)
-            stats = here_stats if stats is None else stats + here_stats
+            here = MarkovStats(size, float(size), 0.0, moments, pairs, first)
+            stats = here if stats is None else stats + here
         if stats is None:
             moments = self.component.accumulate(rows, np.empty((0, k)), params.theta)
             stats = MarkovStats(0, 0.0, 0.0, moments, np.zeros((k, k)), np.zeros(k))
+        log_likelihood = float(sum(sweep.log_likelihoods))
         return MarkovStats(stats.n, stats.total, log_likelihood, stats.moments, stats.pairs, stats.first)
 
     def assign(
@@ -275,25 +261,20 @@ class HiddenMarkov:
 
         `log_density` is that of a row given all rows before it: it adds up to the log-likelihood.
         """
-        boundary = boundary or Boundary.none(params.k)
-        log_start, log_transition = self._logs(params)
-        begins, n, k = begins_of(rows), rows.n, params.k
-        log_density, resp = np.empty(n), np.empty((n, k))
-        message, reaching = boundary.log_before, []
-        for tile, log_emission in self._tiles(rows, params):
-            reaching.append(message)
-            message, log_density[tile] = self._chains.forward(
-                log_emission, begins[tile], log_start, log_transition, message
-            )
-        message = boundary.log_after
-        for tile, log_emission in self._tiles(rows, params, backwards=True):
-            resp[tile], _, _, message = self._chains.smooth(
-                log_emission, begins[tile], log_start, log_transition, reaching.pop(), message
-            )
-        label: Ints = resp.argmax(axis=1)
-        others = resp.copy()
-        others[np.arange(n), label] = 0.0
-        return Assignment(label, log_density, others.sum(axis=1), resp if probability else None)
+        n, k = rows.n, params.k
+        sweep = self._sweep(rows, params, boundary or Boundary.none(k))
+        resp = np.empty((n, k)) if probability else None
+        label, uncertainty = np.empty(n, dtype=np.int64), np.empty(n)
+        for tile, found, _, _ in sweep.smoothed():
+            label[tile] = found.argmax(axis=1)
+            if resp is not None:
+                resp[tile] = found
+            found[np.arange(len(found)), label[tile]] = 0.0
+            uncertainty[tile] = found.sum(axis=1)
+        return Assignment(label, sweep.log_density, uncertainty, resp)
+
+    def _sweep(self, rows: Rows, params: MarkovParams, boundary: Boundary) -> Sweep:
+        return Sweep(self._chains, self._logs(params), rows, partial(self._emission, params), boundary)
 
     @property
     def _chains(self) -> Any:
@@ -302,21 +283,19 @@ class HiddenMarkov:
     def _logs(self, params: MarkovParams) -> tuple[Float64, Float64]:
         return log_weights(params.start), log_weights(params.transition)
 
-    def _tiles(
-        self, rows: Rows, params: MarkovParams, *, backwards: bool = False
-    ) -> Iterator[tuple[slice, Float64]]:
-        """Tiles of a block and the log densities of their rows, 0 for a missing one: it says nothing."""
-        starts = range(0, rows.n, TILE)
-        for start in reversed(starts) if backwards else starts:
-            tile = slice(start, min(start + TILE, rows.n))
-            values = rows.values[tile]
-            missing = ~np.isfinite(values).all(axis=1)
-            if not missing.any():
-                yield tile, self.component.log_density(Rows(values), params.theta)
-                continue
-            log_emission = np.zeros((len(values), params.k))
-            log_emission[~missing] = self.component.log_density(Rows(values[~missing]), params.theta)
-            yield tile, log_emission
+    def _tiles(self, rows: Rows, params: MarkovParams) -> Iterator[tuple[slice, Float64]]:
+        """Tiles of a block and the log densities of their rows."""
+        for tile in tiles_of(rows.n):
+            yield tile, self._emission(params, rows.values[tile])
+
+    def _emission(self, params: MarkovParams, values: Floats) -> Float64:
+        """Log densities (n, k) of some rows, 0 for a missing one: it says nothing."""
+        if np.isfinite(values).all():
+            return self.component.log_density(Rows(values), params.theta)
+        seen = np.isfinite(values).all(axis=1)
+        log_emission = np.zeros((len(values), params.k))
+        log_emission[seen] = self.component.log_density(Rows(values[seen]), params.theta)
+        return log_emission
 
     # the M-step
 
@@ -427,19 +406,12 @@ class HiddenMarkov:
         return rows, states
 
 
-def begins_of(rows: Rows) -> Bools:
-    """Which rows begin a sequence; if nothing is said of sequences, the first alone."""
-    if rows.begins is not None:
-        return rows.begins
-    begins = np.zeros(rows.n, dtype=bool)
-    begins[:1] = True
-    return begins
-
-
 def _observed(rows: Rows, resp: Float64) -> tuple[Rows, Float64]:
     """The rows that say something, and their responsibilities."""
+    if np.isfinite(rows.values).all():
+        return rows, resp
     seen = np.isfinite(rows.values).all(axis=1)
-    return (rows, resp) if seen.all() else (Rows(rows.values[seen]), resp[seen])
+    return Rows(rows.values[seen]), resp[seen]
 
 
 def _shared_out(probabilities: Float64) -> Float64:
