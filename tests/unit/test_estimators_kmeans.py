@@ -15,9 +15,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import distem
-from distem.models.gaussian import Gaussian, GaussianTheta
-from distem.models.mixture import Mixture, MixtureParams
-from distem.types import Rows
 
 SETS = {"iris": (load_iris, 3), "wine": (load_wine, 4), "digits": (load_digits, 10)}
 
@@ -106,27 +103,6 @@ def test_offsets_and_magnitudes_cost_no_digits():
     vast = distem.KMeans(3, init=start * 2.0**500, tol=0.0).fit(x * 2.0**500)
     assert_array_equal(vast.labels_, plain.labels_)
     assert_allclose(vast.cluster_centers_ * 2.0**-500, plain.cluster_centers_, rtol=1e-12)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_spherical_mixture_whose_variance_shrinks_is_k_means():
-    """The limit itself: responsibilities go to the nearest centre, and the EM step to Lloyd's."""
-    x, start = real("wine")
-    x, start = x / x.std(axis=0), start / x.std(axis=0)
-    model, k = Mixture(Gaussian("spherical", reg_covar=0.0)), len(start)
-    for _ in range(8):
-        peer = Peer(k, init=start, n_init=1, max_iter=1, algorithm="lloyd")
-        peer.fit(x)
-        gaps = []
-        for variance in (1.0, 1e-2, 1e-4):
-            held = np.full(k, variance)
-            theta = GaussianTheta(start, held, 1.0 / np.sqrt(held))
-            params = MixtureParams(np.full(k, 1.0 / k), theta)
-            moved = model.m_step(model.e_step(Rows(x), params), params).theta.means
-            gaps.append(np.abs(moved - peer.cluster_centers_).max())
-        assert gaps[0] > gaps[1] >= gaps[2]
-        assert gaps[2] < 1e-9
-        start = peer.cluster_centers_
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,82 @@
+"""The table of kinds of models: each joins the contracts of `test_kinds.py` with one entry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from distem.models.gaussian import Gaussian
+from distem.models.kmeans import KMeans, KMeansParams
+from distem.models.mixture import Mixture, MixtureParams
+from distem.types import Rows
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the contracts need to know of a kind.
+
+    Attributes
+    ----------
+    name : str
+    model : Model
+    right : parameters
+        Well separated, to sample from.
+    near : parameters
+        Not far off, to start from.
+    draw : callable
+        Of a number and a generator: so many rows of the right parameters, in the order they came.
+    axes : mapping
+        Of named parameters the axes that go over components, where that is not the first alone.
+    close : float
+        How far a fit of 6,000 rows may be from the right parameters.
+    exact : tuple of str
+        The parameters that are compared, of all that are named.
+    """
+
+    name: str
+    model: Any
+    right: Any
+    near: Any
+    draw: Callable[[int, np.random.Generator], Rows]
+    axes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    close: float = 0.2
+    exact: tuple[str, ...] = ()
+
+    def relabelled(self, params: Any, order: np.ndarray) -> Any:
+        """The same parameters with their components in another order."""
+        named = self.model.arrays(params)
+        for name, value in named.items():
+            for axis in self.axes.get(name, (0,)):
+                value = np.take(value, order, axis=axis)
+            named[name] = value
+        return self.model.from_arrays(named)
+
+
+MEANS = np.array([[0.0, 0.0], [7.0, 1.0], [-2.0, 8.0]])
+
+
+def _shuffled(sample: Callable[..., Any]) -> Callable[[int, np.random.Generator], Rows]:
+    """Independent rows in an order of their own."""
+    return lambda n, rng: Rows(np.ascontiguousarray(rng.permutation(sample(n, rng)[0])))
+
+
+def _gaussian() -> Kind:
+    model = Mixture(Gaussian("full", 0.0))
+    weights, even = np.array([0.5, 0.3, 0.2]), np.full(3, 1 / 3)
+    spread = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.4], [-0.4, 0.5]], [[1.0, 0.0], [0.0, 2.0]]])
+    right = MixtureParams(weights, model.component.from_matrices(MEANS, spread, weights))
+    near = MixtureParams(even, model.component.from_matrices(MEANS + 0.7, np.stack([np.eye(2)] * 3), even))
+    draw = _shuffled(lambda n, rng: model.sample(right, n, rng))
+    return Kind("gaussian mixture", model, right, near, draw, exact=("weights", "means", "covariances"))
+
+
+def _kmeans() -> Kind:
+    model = KMeans()
+    right, near = KMeansParams(MEANS), KMeansParams(MEANS + 0.7)
+    return Kind("k-means", model, right, near, _shuffled(lambda n, rng: model.sample(right, n, rng)))
+
+
+KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans())}
