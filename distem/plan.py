@@ -37,6 +37,14 @@ class Described(Protocol):
         """Bytes of a row as stored and decoded."""
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of a row before features are made of it."""
+
+    @property
+    def reading_nbytes(self) -> int:
+        """Bytes that reading a block takes besides its rows."""
+
+    @property
     def chunk_nbytes(self) -> int:
         """Bytes of the largest chunk."""
 
@@ -211,7 +219,7 @@ def make_plan(
         resident=resident,
         memory_per_worker_bytes=_memory(source, blocks, spans, capacity, work, resident=resident),
         memory_limit_bytes=capacity.memory_per_worker,
-        bytes_read_per_pass=0 if resident else source.n * source.raw_bytes,
+        bytes_read_per_pass=0 if resident else source.n * source.stored_bytes,
         bytes_per_task=max(sum(blocks[i].nbytes for i in range(*span)) for span in spans),
         output_bytes=source.n * row_bytes,
         sample_first=work.sample_first,
@@ -237,6 +245,7 @@ def _memory(
     # a block as it is read: chunks as they are decoded beside what they are put together in, then that
     # beside the rows made of it; and the block before it, which the pass is working on
     reading = stored + max(stored, decoded * (2 if work.drops or work.weighted else 1))
+    reading += source.reading_nbytes
     working = decoded if longest > 1 and not resident else 0
     if work.folds:  # a block in the order of its folds, with its addresses, folds and that order
         working += decoded + 32 * rows

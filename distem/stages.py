@@ -14,6 +14,8 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+
 from distem.assignment import AssignRows
 from distem.config import Config
 from distem.data import results
@@ -210,6 +212,8 @@ def scan(session: Session) -> Scanned:
         session.observe(Warned(remark))
     with one_blas_thread():
         transform = transform_for(found, config.data.scale, config.fit.precision)
+        if any(factor != 1.0 for factor in source.emphasis):
+            transform = transform.emphasised(np.array(source.emphasis))
     ready = source.blocks(transform)
     with session.interruptible():  # resident rows are read in here
         opened = session.resources.enter_context(

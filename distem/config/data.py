@@ -3,16 +3,74 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Discriminator, Field, field_validator, model_validator
 
 from distem.config.env import expand_all
-from distem.config.fields import Count, Location, StorageOptions, Text, TextOrTexts, Texts
+from distem.config.fields import Count, Location, StorageOptions, Text, TextOrTexts, Texts, wrong
 from distem.config.section import Section
 
 if TYPE_CHECKING:
+    from distem.data.derive import Derive
     from distem.data.source import Source
+
+
+class TextureConfig(Section):
+    """Local texture of the brightness, as features."""
+
+    window: Annotated[int, Field(ge=3, le=101)] = Field(
+        default=5, description="The side of the square about each pixel, odd."
+    )
+    measures: Annotated[
+        tuple[Literal["mean", "deviation", "gradient"], ...], Field(strict=False, min_length=1)
+    ] = Field(
+        default=("deviation",),
+        description="mean; deviation: the standard deviation; gradient: the root mean square slope.",
+    )
+
+    @model_validator(mode="after")
+    def _is_odd(self) -> TextureConfig:
+        if self.window % 2 == 0:
+            raise wrong(f"is {self.window}; a window about a pixel has an odd side", "window")
+        return self
+
+
+class DeriveConfig(Section):
+    """Features made of a raster's bands as they are read."""
+
+    colour: Literal["rgb", "lab", "luv", "ycbcr", "hsv"] = Field(
+        default="rgb",
+        description="rgb keeps the bands; the others take the place of red, green and blue. hsv has hue and "
+        "chroma as a point of the plane, for hue is an angle.",
+    )
+    texture: TextureConfig | None = Field(
+        default=None, description="Adds local texture; a number is the window's side."
+    )
+    coordinates: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="Adds a pixel's row and column, weighing so much beside the other features: with "
+        "data.scale standard, their standard deviation where the others have 1.",
+    )
+    white: Annotated[float, Field(gt=0)] | None = Field(
+        default=None,
+        description="The value of full brightness; null: the largest of the stored integers, 1 for floats.",
+    )
+    nodata: float | None = Field(
+        default=None, description="The value that means no data, besides what the store itself says."
+    )
+
+    @field_validator("texture", mode="before")
+    @classmethod
+    def _window(cls, value: Any) -> Any:
+        return {"window": value} if isinstance(value, int) and not isinstance(value, bool) else value
+
+    def build(self) -> Derive:
+        """Return it as the data's side takes it."""
+        from distem.data.derive import Derive, Texture
+
+        texture = None if self.texture is None else Texture(self.texture.window, self.texture.measures)
+        return Derive(self.colour, texture, self.coordinates, self.white, self.nodata)
 
 
 class DataConfig(Section):
@@ -52,9 +110,12 @@ class DataConfig(Section):
         from distem.data.open import open_source
 
         features = (self.features,) if isinstance(self.features, str) else self.features
-        own = {
+        own: dict[str, Any] = {
             name: getattr(self, name) for name in ("group", "block_rows", "decoder") if hasattr(self, name)
         }
+        derive: DeriveConfig | None = getattr(self, "derive", None)
+        if derive is not None:
+            own["derive"] = derive.build()
         options = expand_all(getattr(self, "storage_options", {}))
         return open_source(
             self.kind,
@@ -68,7 +129,15 @@ class DataConfig(Section):
         )
 
 
-class ZarrDataConfig(DataConfig):
+class _Raster(DataConfig):
+    """What may be a picture: rows have neighbours."""
+
+    derive: DeriveConfig | None = Field(
+        default=None, description="Features made of a raster's bands: colour, texture, coordinates."
+    )
+
+
+class ZarrDataConfig(_Raster):
     """A Zarr store."""
 
     kind: Literal["zarr"] = Field(description="A Zarr store.")
@@ -84,7 +153,7 @@ class ZarrDataConfig(DataConfig):
     )
 
 
-class NetcdfDataConfig(DataConfig):
+class NetcdfDataConfig(_Raster):
     """A netCDF-4 file."""
 
     kind: Literal["netcdf"] = Field(description="A netCDF-4 file.")
@@ -110,7 +179,7 @@ class ParquetDataConfig(_RowBlocks):
     )
 
 
-class NpyDataConfig(_RowBlocks):
+class NpyDataConfig(_RowBlocks, _Raster):
     """A NumPy .npy file."""
 
     kind: Literal["npy"] = Field(description="A NumPy .npy file.")
@@ -126,7 +195,7 @@ class CsvDataConfig(_RowBlocks):
     )
 
 
-class ImageDataConfig(_RowBlocks):
+class ImageDataConfig(_RowBlocks, _Raster):
     """Images; each pixel is a row."""
 
     kind: Literal["image"] = Field(description="Images; each pixel is a row.")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from distem.config.cluster import AddressConfig, LocalConfig, SecurityConfig, SerialConfig, ThreadsConfig
-from distem.config.data import AnyData
+from distem.config.data import AnyData, DeriveConfig, TextureConfig
 from distem.config.env import ENV, unset
 from distem.config.fields import has_password
 from distem.config.fit import FitConfig, GivenParameters
@@ -137,6 +137,8 @@ _KINDS: dict[str, dict[str, type[Section]]] = {
 }
 _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     (): Config,
+    ("data", "derive"): DeriveConfig,
+    ("data", "derive", "texture"): TextureConfig,
     ("fit",): FitConfig,
     ("fit", "init"): GivenParameters,
     ("cluster", "security"): SecurityConfig,

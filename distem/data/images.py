@@ -44,6 +44,8 @@ class ImageReader(NoCoordinates):
         Which bands are the features.
     shape : tuple of int
         (y, x, bands) of each image.
+    alpha : int or None
+        The band that tells transparent pixels, which are missing.
     options : str
         Storage options; they may hold secrets and are not shown.
     version : tuple of int
@@ -56,6 +58,7 @@ class ImageReader(NoCoordinates):
     shape: tuple[int, ...]
     options: str = field(default="{}", repr=False)
     version: tuple[int, ...] = ()
+    alpha: int | None = None
 
     def read(self, box: Box) -> Raw:
         """Read the pixels of a box."""
@@ -63,8 +66,11 @@ class ImageReader(NoCoordinates):
             values = self._image(0)[box]
         else:
             values = np.stack([self._image(i)[box[1:]] for i in range(box[0].start, box[0].stop)])
-        values = values[..., list(self.bands)]
-        return values.reshape(-1, len(self.bands)), None
+        chosen = values[..., list(self.bands)]
+        if self.alpha is not None:
+            chosen = chosen.astype(_masked(chosen.dtype))
+            chosen[values[..., self.alpha] == 0] = np.nan
+        return chosen.reshape(-1, len(self.bands)), None
 
     def _image(self, i: int) -> NDArray[Any]:
         return _HELD.get((self, i), lambda: self._decode(i))
@@ -103,7 +109,7 @@ def open_image(
     """Open an image, or a folder or glob of them; see `open_source`.
 
     The dimensions are (y, x), of a stack (image, y, x). The features are red, green, blue, gray, or
-    band_0 ...; alpha only if it is named.
+    band_0 ...; alpha only if it is named. Where it is not, pixels without any opacity are missing.
     """
     if weights is not None:
         raise ConfigError(f"weights is '{weights}', but images have none.", "Leave data.weights out.")
@@ -132,9 +138,17 @@ def open_image(
     visible = [name for name in names if name != "alpha"]
     chosen = choose(features, visible, names, None, files[0])
     shape = ((len(files),) if stacked else ()) + first.shape[:2]
+    alpha = names.index("alpha") if "alpha" in names and "alpha" not in chosen else None
     reader = ImageReader(
-        files, stacked, tuple(names.index(name) for name in chosen), first.shape, options, stamp(*files)
+        files,
+        stacked,
+        tuple(names.index(name) for name in chosen),
+        first.shape,
+        options,
+        stamp(*files),
+        alpha,
     )
+    dtype = first.dtype.newbyteorder("=")
     rows = block_rows or rows_per_chunk(len(chosen))
     # an image is decoded whole: the chunks of a stack do not cut it
     sizes = (1, *shape[1:]) if stacked else leading_sizes(shape, rows)
@@ -143,10 +157,16 @@ def open_image(
         kind="image",
         grid=Grid.regular(dims, shape, sizes),
         features=chosen,
-        dtype=first.dtype.newbyteorder("="),
+        dtype=dtype if alpha is None else _masked(dtype),
+        stored_dtype=dtype,
         variables=chosen,
         feature_dim=feature_dim,
     )
+
+
+def _masked(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The floats that hold an image's values and NaN."""
+    return np.result_type(dtype, np.float32)
 
 
 def _opened(path: str, options: str) -> Any:
@@ -160,10 +180,20 @@ def _opened(path: str, options: str) -> Any:
             frames = getattr(image, "n_frames", 1)
             if frames > 1 and image.format in ("GIF", "TIFF", "WEBP"):
                 raise DataError(f"{path} holds {frames} images.", "Save each to a file of its own.")
+            if image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[-1]) for tile in image.tile):
+                raise DataError(
+                    f"{path} holds 16 bits for each of its bands, of which 8 would be read.",
+                    "Store it as Zarr or NetCDF, whose values are read as they are.",
+                )
             image.load()
             if image.mode == "P":
                 image = image.convert("RGBA" if "transparency" in image.info else "RGB")
-        except (UnidentifiedImageError, Image.DecompressionBombError) as error:
+        except Image.DecompressionBombError as error:
+            raise DataError(
+                f"{path} is too large to be decoded at once: {reason(error)}.",
+                "Store it as Zarr or NetCDF in chunks, which are read one by one.",
+            ) from error
+        except UnidentifiedImageError as error:
             raise DataError(
                 f"{path} cannot be opened as an image: {reason(error)}.", "Check data.path."
             ) from error

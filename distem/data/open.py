@@ -9,6 +9,7 @@ from distem.data.source import Source
 from distem.errors import ConfigError
 
 if TYPE_CHECKING:
+    from distem.data.derive import Derive
     from distem.data.variables import Store
 
 KINDS = ("zarr", "netcdf", "parquet", "npy", "csv", "image")
@@ -25,6 +26,7 @@ def open_source(
     storage_options: Mapping[str, Any] | None = None,
     block_rows: int | None = None,
     decoder: str = "zarr",
+    derive: Derive | None = None,
 ) -> Source:
     """Open data by its kind and path.
 
@@ -50,6 +52,8 @@ def open_source(
         Rows read at once, for formats that have no chunks of their own.
     decoder : {"zarr", "zarrs"}, optional
         What decodes a Zarr store: Zarr's own codecs, or those of the zarrs package.
+    derive : Derive, optional
+        Features to make of a raster's bands.
 
     Returns
     -------
@@ -70,6 +74,11 @@ def open_source(
     if group is not None and kind not in ("zarr", "netcdf"):
         raise ConfigError(f"group is '{group}', but {kind} has no groups.", "Leave data.group out.")
     path = str(path)
+    if derive is not None:
+        from distem.data.derive import derived
+
+        keywords = (features, sample_dims, feature_dim, weights, group, storage_options, block_rows, decoder)
+        return derived(open_source(kind, path, *keywords), derive)
     if kind in ("zarr", "netcdf"):
         store: Store
         if kind == "zarr":
@@ -123,11 +132,17 @@ def open_like(described: Mapping[str, Any], kind: str, path: str, **options: Any
         If the features differ.
     """
     features = list(described["features"])
+    bands = features
+    if "derive" in described:
+        from distem.data.derive import Derive
+
+        options.setdefault("derive", Derive.from_description(described["derive"]))
+        bands = list(described["derive"]["bands"])
     if kind == described["kind"]:
         options.setdefault("features", list(described["variables"]))
         options.setdefault("feature_dim", described["feature_dim"])
     elif kind != "npy":
-        options.setdefault("features", features)
+        options.setdefault("features", bands)
     source = open_source(kind, path, **options)
     source.require(features)
     return source

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distem.data.grid import Box, Grid, box_rows
+from distem.data.neighbours import expand_box, spatial_axes
 from distem.data.transform import Transform
 from distem.errors import DamagedChunkError, DataError, DistemError
 from distem.types import Places, Rows
@@ -66,6 +67,10 @@ class Source:
         The store's global attributes.
     sliced : bool
         Whether blocks carry their own rows (data in memory) instead of the whole reader.
+    emphasis : tuple of float
+        How much each feature weighs beside the others in the model's units; empty: all the same.
+    stored_dtype : numpy.dtype or None
+        Of the values as they are stored, where masking made floats of them.
     """
 
     reader: Reader
@@ -79,6 +84,8 @@ class Source:
     feature_attrs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)
     sliced: bool = False
+    emphasis: tuple[float, ...] = ()
+    stored_dtype: np.dtype[Any] | None = None
 
     @property
     def d(self) -> int:
@@ -106,6 +113,16 @@ class Source:
         return self.d * self.dtype.itemsize + (8 if self.weights is not None else 0)
 
     @property
+    def stored_bytes(self) -> int:
+        """Bytes of a row as it is stored and decoded."""
+        return self.raw_bytes
+
+    @property
+    def reading_nbytes(self) -> int:
+        """Bytes that reading a block takes besides its rows."""
+        return 0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all rows as they are read."""
         return self.n * self.raw_bytes
@@ -115,18 +132,24 @@ class Source:
         """Bytes of the largest chunk as it is read."""
         return self.grid.largest_chunk * self.raw_bytes
 
-    def read(self, chunks: range) -> Raw:
+    def boxes(self, chunks: range, halo: int = 0) -> list[Box]:
+        """Return the rectangles of a run of chunks, each with up to `halo` pixels more about it."""
+        return _boxes(self.grid, chunks, halo)
+
+    def read(self, chunks: range, halo: int = 0) -> Raw:
         """Read a run of chunks.
 
         Parameters
         ----------
         chunks : range
             Consecutive chunk numbers.
+        halo : int
+            How many pixels more on each side.
 
         Returns
         -------
         values : ndarray of `dtype`, shape (N, d)
-            Box by box of ``grid.boxes(chunks)``, each in C order; NaN where missing.
+            Box by box of `boxes`, each in C order; NaN where missing.
         weights : ndarray, shape (N,), or None
             Row weights.
 
@@ -135,7 +158,7 @@ class Source:
         DamagedChunkError
             If the bytes of a stored chunk cannot be decoded; names the chunk.
         """
-        parts = [self._read(box) for box in self.grid.boxes(chunks)]
+        parts = [self._read(box) for box in self.boxes(chunks, halo)]
         if len(parts) == 1:
             return parts[0]
         if not parts:
@@ -161,13 +184,15 @@ class Source:
                     "Check that the store is complete and can be read.",
                 ) from again
 
-    def blocks(self, transform: Transform | None = None) -> list[SourceBlock]:
+    def blocks(self, transform: Transform | None = None, halo: int = 0) -> list[SourceBlock]:
         """Cut the source into blocks.
 
         Parameters
         ----------
         transform : Transform, optional
             Applied to the rows as they are loaded; by default none, and rows with missing values dropped.
+        halo : int
+            Pixels about each of a block's rectangles that are loaded with it, for what looks at neighbours.
 
         Returns
         -------
@@ -178,9 +203,9 @@ class Source:
         size = self.d * np.dtype(transform.dtype).itemsize + (8 if self.weights is not None else 0)
         blocks = []
         for index, chunks in enumerate(self.grid.blocks(self.d)):
-            n = self.grid.rows(chunks)
-            owner = _Slice(self.grid, *self.read(chunks)) if self.sliced else self
-            blocks.append(SourceBlock(index, n, n * size, owner, transform, chunks.start, chunks.stop))
+            n = sum(map(box_rows, self.boxes(chunks, halo))) if halo else self.grid.rows(chunks)
+            owner = _Slice(self.grid, *self.read(chunks, halo)) if self.sliced else self
+            blocks.append(SourceBlock(index, n, n * size, owner, transform, chunks.start, chunks.stop, halo))
         return blocks
 
     def locate(self, block: int, row: int) -> tuple[int, dict[str, int]]:
@@ -227,7 +252,10 @@ class _Slice:
     values: NDArray[Any]
     weights: NDArray[Any] | None
 
-    def read(self, chunks: range) -> Raw:  # noqa: ARG002 -- it is the block's rows whatever they are called
+    def boxes(self, chunks: range, halo: int = 0) -> list[Box]:
+        return _boxes(self.grid, chunks, halo)
+
+    def read(self, chunks: range, halo: int = 0) -> Raw:  # noqa: ARG002 -- it holds the block's rows alone
         return self.values, self.weights
 
 
@@ -249,6 +277,8 @@ class SourceBlock:
         Applied on loading.
     start, stop : int
         The run of chunks.
+    halo : int
+        Pixels about each rectangle that are loaded with it.
     """
 
     index: int
@@ -258,6 +288,7 @@ class SourceBlock:
     transform: Transform
     start: int
     stop: int
+    halo: int = 0
 
     @property
     def chunks(self) -> range:
@@ -272,8 +303,16 @@ class SourceBlock:
         DamagedChunkError
             If a stored chunk cannot be decoded.
         """
-        places = Places(tuple(self.owner.grid.boxes(self.chunks)), self.owner.grid.shape)
-        return replace(self.transform.rows(*self.owner.read(self.chunks)), places=places)
+        places = Places(tuple(self.owner.boxes(self.chunks, self.halo)), self.owner.grid.shape)
+        return replace(self.transform.rows(*self.owner.read(self.chunks, self.halo)), places=places)
+
+
+def _boxes(grid: Grid, chunks: range, halo: int) -> list[Box]:
+    boxes = grid.boxes(chunks)
+    if not halo:
+        return boxes
+    axes = spatial_axes(grid.dims)
+    return [expand_box(box, grid.shape, axes, halo) for box in boxes]
 
 
 def reason(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -158,6 +158,12 @@ class Transform:
             return Rows(z, mass)
         chosen = np.flatnonzero(good)
         return Rows(z.take(chosen, axis=0), None if mass is None else mass[chosen], good)
+
+    def emphasised(self, factors: Float64) -> Transform:
+        """Return the same transform with each feature multiplied by a factor at its end."""
+        if self.matrix is not None:
+            return replace(self, matrix=self.matrix * factors)
+        return replace(self, scale=(1.0 if self.scale is None else self.scale) / factors)
 
     @property
     def log_jacobian(self) -> float:

@@ -55,11 +55,27 @@ class Stored:
         return dict(zip(self.dims, self.shape, strict=True))
 
     @property
+    def packing(self) -> dict[str, Any]:
+        """The attributes; what GDAL's tools call `nodata` is CF's `_FillValue`."""
+        attrs = dict(self.attrs)
+        nodata = attrs.pop("nodata", None)
+        plain = isinstance(nodata, int | float | np.number) and not isinstance(nodata, bool)
+        if plain and self.dtype.kind in "iuf" and "_FillValue" not in attrs:
+            # a value the dtype cannot hold (-9999 in bytes) stands for nothing
+            held = np.isnan(nodata) if self.dtype.kind == "f" and nodata != nodata else False
+            with np.errstate(over="ignore", invalid="ignore"):
+                cast = np.asarray(nodata, np.float64).astype(self.dtype)
+            if held or float(cast) == float(nodata):
+                attrs["_FillValue"] = cast[()]
+        return attrs
+
+    @property
     def is_packed(self) -> bool:
         """Whether CF attributes change the values."""
-        found = [name for name in _CF if name in self.attrs]
+        attrs = self.packing
+        found = [name for name in _CF if name in attrs]
         if found == ["_FillValue"] and self.dtype.kind == "f":
-            fill = self.attrs["_FillValue"]
+            fill = attrs["_FillValue"]
             return not (np.ndim(fill) == 0 and np.isnan(fill))
         return bool(found)
 
@@ -78,7 +94,7 @@ class Stored:
     def decode(self, values: NDArray[Any]) -> NDArray[Any]:
         """Decode values by the CF conventions: mask to NaN, scale, shift; times stay numbers."""
         # a name no dimension has, or xarray would build an index
-        packed = xr.Dataset({"\0": xr.Variable(self.dims, values, dict(self.attrs))})
+        packed = xr.Dataset({"\0": xr.Variable(self.dims, values, self.packing)})
         held = xr.decode_cf(packed, decode_times=False, decode_timedelta=False, decode_coords=False)
         return np.asarray(held["\0"].values)
 

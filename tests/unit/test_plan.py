@@ -23,7 +23,8 @@ class Block:
 
 class Source:
     d = 8
-    raw_bytes = 64
+    raw_bytes = stored_bytes = 64
+    reading_nbytes = 0
 
     def __init__(self, blocks):
         self.n = sum(b.n for b in blocks)

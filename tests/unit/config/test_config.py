@@ -30,6 +30,7 @@ from distem.config import (
     schema,
 )
 from distem.config.yaml import write
+from distem.data.derive import Derive, Texture
 from distem.errors import ConfigError
 
 CANARY = "canary-7f3a"
@@ -207,6 +208,15 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("data.features=[a, 3]", "data.features[1]: needs text, got the integer 3"),
         ("data.features=[a, a]", "data.features: names 'a' twice"),
         ("data.features=[]", "data.features: must not be empty"),
+        ("data={kind: csv, path: x, derive: {}}", "derive belongs to data (zarr, netcdf, npy, image)"),
+        (
+            "data.derive.colour=labb",
+            "data.derive.colour: is the string 'labb'; allowed values: rgb, lab, luv",
+        ),
+        ("data.derive.texture=4", "window: is 4; a window about a pixel has an odd side"),
+        ("data.derive.texture={measures: [entropy]}", "allowed values: mean, deviation, gradient"),
+        ("data.derive.coordinates=0", "data.derive.coordinates: needs more than 0"),
+        ("data.derive.colors=lab", 'did you mean "colour"?'),
         (
             "data.missing=marginalise",
             "data.missing: is the string 'marginalise'; allowed values: error, drop",
@@ -646,6 +656,7 @@ def test_to_yaml_works_from_where_it_lies(tmp_path: Path, monkeypatch: pytest.Mo
         ("pipeline=other", False),
         ("data.path=y.npy", False),
         ("data.scale=none", False),
+        ("data.derive={texture: 5}", False),
         ("model.components=4", False),
         ("fit.tolerance=1e-5", False),
         ("fit.kernels=reference", False),
@@ -862,3 +873,9 @@ def test_any_damage_is_refused_in_plain_words(tree: dict[str, Any], data: Any) -
 
     assert isinstance(loads(SHORT, overrides=["cluster.kind=threads"]).cluster, ThreadsConfig)
     assert isinstance(loads(SHORT), Config)
+
+
+def test_derived_features() -> None:
+    config = loads(SHORT, overrides=["data.derive={colour: lab, coordinates: 0.5, texture: 5}"])
+    assert config.data.derive.build() == Derive("lab", Texture(5, ("deviation",)), 0.5)
+    assert loads(config.to_yaml("/else/where"), folder="/else/where").data.derive == config.data.derive

@@ -1,5 +1,7 @@
 import pickle
+import struct
 import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -70,11 +72,12 @@ def test_npy_refusals(tmp_path):
 
 
 def test_colour_image(tmp_path):
-    pixels = rng.integers(0, 256, (40, 30, 4)).astype("u1")
+    pixels = rng.integers(1, 256, (40, 30, 4)).astype("u1")
     Image.fromarray(pixels).save(tmp_path / "i.png")
     path = str(tmp_path / "i.png")
     source = open_source("image", path)
-    assert (source.dims, source.features, source.dtype) == (("y", "x"), ("red", "green", "blue"), np.uint8)
+    # floats, for transparent pixels are missing
+    assert (source.dims, source.features, source.dtype) == (("y", "x"), ("red", "green", "blue"), np.float32)
     assert_array_equal(load(source), pixels[..., :3].reshape(-1, 3))
     named = open_source("image", path, ["alpha", "red"], block_rows=100)
     assert named.grid.chunks == ((4,) * 10, (30,))
@@ -128,6 +131,12 @@ def test_image_refusals(tmp_path, monkeypatch):
     frames[0].save(tmp_path / "a.tif", save_all=True, append_images=frames[1:])
     with pytest.raises(DataError, match="holds 3 images"):
         open_source("image", str(tmp_path / "a.tif"))
+    deep = Image.fromarray(rng.integers(0, 256, (5, 5, 3)).astype("u1"))
+    deep.save(tmp_path / "deep.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    with pytest.raises(DataError, match=r"too large to be decoded at once.*Zarr"):
+        open_source("image", str(tmp_path / "deep.png"))
+    monkeypatch.undo()
     with pytest.raises(ConfigError, match="images have none"):
         open_source("image", str(tmp_path / "a.tif"), weights="w")
     with pytest.raises(DataError, match="holds no"):
@@ -135,3 +144,17 @@ def test_image_refusals(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ConfigError, match=r'pip install "distem\[image\]"'):
         open_source("image", str(tmp_path / "i.png"))
+
+
+def test_bands_of_16_bits_are_not_cut_to_8(tmp_path):
+    def chunk(kind, content):
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    pixels = rng.integers(0, 65536, (4, 5, 3)).astype(">u2")
+    lines = b"".join(b"\0" + line.tobytes() for line in pixels)
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    with pytest.raises(DataError, match=r"deep\.png holds 16 bits .* 8 would be read.*Zarr"):
+        open_source("image", str(tmp_path / "deep.png"))
