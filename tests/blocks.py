@@ -81,8 +81,7 @@ def ready(
     model, params, *, passes: int, tol: float = 0.0, acceleration: str | None = None, sample=None, name="fit"
 ) -> Climb:
     """A fit about to climb for at most so many passes."""
-    d = params.theta.means.shape[1]
-    repair = Repair(np.empty((0, d)) if sample is None else sample, 0, 3 * params.k)
+    repair = Repair(np.empty((0, 1)) if sample is None else sample, 0, 3 * params.k)
     stop = FirstOf((Change(tol), MaxPasses(passes)))
     return Climb(name, model, params, stop, repair, accelerator(acceleration))
 
