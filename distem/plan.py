@@ -17,6 +17,8 @@ RESIDENT_SHARE = 0.7
 """Share of a worker's limit up to which a plan keeps rows in memory unasked: beyond it Dask spills them."""
 USABLE_SHARE = 0.8
 """Share of a worker's limit that a plan may fill: beyond it Dask pauses the worker."""
+SMOOTHING_BYTES = 24 * 1024**2
+"""What the strips take that are smoothed at a time."""
 MERGED_AT_ONCE = 16
 """Sums a worker may hold to add them up."""
 
@@ -75,6 +77,8 @@ class Work:
         Folds of cross-validation: each candidate is fitted once more without the rows of each.
     sample_first : tuple of int
         Rows of the samples that are climbed on before all rows are.
+    halo_rows : int
+        Rows of the largest block with its halo, where answers are smoothed; else 0.
     """
 
     components: Sequence[int]
@@ -87,6 +91,7 @@ class Work:
     beside_row: int = 0
     folds: int = 0
     sample_first: tuple[int, ...] = ()
+    halo_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +258,10 @@ def _memory(
     widths = [max(work.components) if v == "probability" else 1 for v in work.variables]
     given = 3 + sum(w for w in widths if w > 1)
     writing = 8 * rows * (given * (2 if work.drops else 1) + 2 * max(widths, default=0)) if widths else 0
+    if work.halo_rows:  # the same with what lies about the block, and what smoothing makes of it
+        larger = work.halo_rows / rows
+        around = 9 * source.chunk_nbytes + SMOOTHING_BYTES
+        writing = int(larger * (writing + 8 * rows * 3 * max(work.components) + reading + decoded)) + around
     # sums wait on every level of the tree; samples grow as they are added, but for weighted ones
     waiting = longest.bit_length() + 3 + (MERGED_AT_ONCE if len(spans) > MERGED_AT_ONCE else 0)
     statistics = 8 * (1 + work.folds) * sum(work.sums)

@@ -138,12 +138,20 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             folds=config.fit.folds if config.fit.select == "cv" else 0,
             beside_row=config.model.beside_row * len(components),
             sample_first=samples_first(config, source.n, source.d),
+            halo_rows=_halo_rows(config, source),
         ),
         # one thread reads one block after the other, whatever is asked for
         partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
         resident=config.cluster.resident,
         machine_bytes=psutil.virtual_memory().total,
     )
+
+
+def _halo_rows(config: Config, source: Source) -> int:
+    """Rows of the largest block with the halo that smoothing needs; 0 where nothing is smoothed."""
+    if config.output.smoothing is None or not config.output.variables:
+        return 0
+    return max(block.n for block in source.blocks(halo=config.output.smoothing.build().halo))
 
 
 def pipeline(config: Config) -> ModuleType:

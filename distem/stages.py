@@ -41,6 +41,7 @@ from distem.models import seeding
 from distem.models.base import Model
 from distem.plan import Plan
 from distem.sampling import Learnt, Sampled, climb_on_samples
+from distem.smoothing import SmoothRows
 from distem.starting import (
     at_the_foot,
     candidates,
@@ -468,7 +469,13 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
         {"candidate": fitted.chosen},
         encoding=session.config.output.encoding.build(),
     )
-    return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
+    asked = session.config.output.smoothing
+    if asked is None:
+        return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
+    smoothing, partitions = asked.build(), session.config.cluster.partitions
+    blocks = session.source.blocks(scanned.transform, smoothing.halo)
+    with session.executor.open(blocks, resident=False, partitions=partitions) as opened:
+        return session.passes(opened).map_reduce(SmoothRows(fitted.model, writer, smoothing))
 
 
 def publish(

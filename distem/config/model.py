@@ -31,6 +31,8 @@ class ModelConfig(Section):
         What can be written for each row.
     count : str
         The key that says how many components there are.
+    soft : bool
+        Whether a row belongs to its parts by probabilities of its own, which neighbours can sway.
     """
 
     kind: str = Field(description="The family of models.")
@@ -38,6 +40,7 @@ class ModelConfig(Section):
     defaults: ClassVar[dict[str, dict[str, Any]]] = {}
     can_write: ClassVar[tuple[VariableName, ...]] = VARIABLES
     count: ClassVar[str] = "components"
+    soft: ClassVar[bool] = True
     on_collapse: Literal["reseed", "drop"] = Field(
         default="reseed", description="What becomes of a component that has lost its rows."
     )
@@ -90,6 +93,12 @@ class ModelConfig(Section):
                 f"{', '.join(self.can_write)}",
                 "output",
                 "variables",
+            )
+        if config.output.smoothing is not None and not self.soft:
+            raise wrong(
+                f"is for models with probabilities between 0 and 1, and one of kind {self.kind} has none",
+                "output",
+                "smoothing",
             )
         init = config.fit.init
         if isinstance(init, GivenParameters) and self.n_components != (len(init.means),):
@@ -184,6 +193,7 @@ class KMeansConfig(ModelConfig):
         "output": {"variables": ("label", "distance")},
     }
     can_write: ClassVar[tuple[VariableName, ...]] = ("label", "probability", "uncertainty", "distance")
+    soft: ClassVar[bool] = False
 
     @property
     def n_components(self) -> tuple[int, ...]:

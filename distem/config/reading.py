@@ -15,7 +15,7 @@ from distem.config.fields import has_password
 from distem.config.fit import FitConfig, GivenParameters
 from distem.config.model import AnyModel
 from distem.config.section import Section
-from distem.config.top import Config, EncodingConfig, OutputConfig
+from distem.config.top import Config, EncodingConfig, OutputConfig, SmoothingConfig
 from distem.config.wording import Problem, config_error, explain
 from distem.config.yaml import MAX_BYTES, Document, read
 from distem.errors import ConfigError
@@ -144,6 +144,7 @@ _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("cluster", "security"): SecurityConfig,
     ("output",): OutputConfig,
     ("output", "encoding"): EncodingConfig,
+    ("output", "smoothing"): SmoothingConfig,
 }
 
 

@@ -33,6 +33,7 @@ from distem.errors import ConfigError
 
 if TYPE_CHECKING:
     from distem.data.encoding import Encoding
+    from distem.smoothing import Smoothing
 
 
 class EncodingConfig(Section):
@@ -63,6 +64,23 @@ class EncodingConfig(Section):
         return Encoding(self.probability, self.compressor, self.level)
 
 
+class SmoothingConfig(Section):
+    """Spatial smoothing of the probabilities: a mean-field Potts model over each pixel's four neighbours."""
+
+    beta: Annotated[float, Field(gt=0, le=100)] = Field(
+        default=1.0, description="How much a neighbour's label weighs, in log-odds."
+    )
+    iterations: Annotated[int, Field(ge=1, le=50)] = Field(
+        default=5, description="How often neighbours are asked; also how many pixels away a pixel looks."
+    )
+
+    def build(self) -> Smoothing:
+        """Return the smoothing as the assignment takes it."""
+        from distem.smoothing import Smoothing
+
+        return Smoothing(self.beta, self.iterations)
+
+
 class OutputConfig(Section):
     """What is written, and where."""
 
@@ -78,6 +96,11 @@ class OutputConfig(Section):
     )
     encoding: EncodingConfig = Field(
         default_factory=EncodingConfig, description="How what is written for each row is stored."
+    )
+    smoothing: SmoothingConfig | None = Field(
+        default=None,
+        description="Let the labels and probabilities of a picture lean towards those of the neighbours; "
+        "log_density stays that of the model.",
     )
     report: bool = Field(default=True, description="Draw the HTML report when the run is complete.")
 
@@ -235,7 +258,7 @@ class Config(Section):
         decides = {
             key: tree[key] for key in ("version", "pipeline", "seed", "data", "model", "fit", "options")
         }
-        decides["output"] = {name: tree["output"][name] for name in ("variables", "encoding")}
+        decides["output"] = {name: tree["output"][name] for name in ("variables", "encoding", "smoothing")}
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
