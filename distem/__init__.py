@@ -7,13 +7,15 @@ from distem._version import __version__ as __version__
 if TYPE_CHECKING:
     from distem.estimators.kmeans import KMeans as KMeans
     from distem.estimators.mixture import GaussianMixture as GaussianMixture
+    from distem.estimators.regression import RegressionMixture as RegressionMixture
 
 _HOMES = {
     "GaussianMixture": "distem.estimators.mixture",
     "KMeans": "distem.estimators.kmeans",
+    "RegressionMixture": "distem.estimators.regression",
 }
 
-__all__ = ["GaussianMixture", "KMeans", "__version__"]
+__all__ = ["GaussianMixture", "KMeans", "RegressionMixture", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
