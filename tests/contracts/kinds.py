@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from distem.kernels.regression_reference import Layout
 from distem.models.gaussian import Gaussian
 from distem.models.kmeans import KMeans, KMeansParams
 from distem.models.mixture import Mixture, MixtureParams
+from distem.models.regression import RegressionMixture, RegressionParams
 from distem.types import Rows
 
 
@@ -79,4 +81,19 @@ def _kmeans() -> Kind:
     return Kind("k-means", model, right, near, _shuffled(lambda n, rng: model.sample(right, n, rng)))
 
 
-KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans())}
+def _regression() -> Kind:
+    model = RegressionMixture(Layout(np.array([[[-1], [0]]]), np.array([[1, 2]]), np.array([0])))
+
+    def params(coef: np.ndarray, spread: float) -> RegressionParams:
+        k = len(coef)
+        gram, even = np.stack([np.eye(2)] * k), np.full(k, 1 / k)
+        centres, places = np.array([[0.0], [2.0], [-2.0]]), np.full((k, 1, 1), 1.5)
+        return RegressionParams(even, coef, np.full((k, 2), spread), gram, centres, places)
+
+    coef = np.array([[[0.0, 1.0], [1.0, 0.5]], [[6.0, 0.0], [-1.0, 1.0]], [[-5.0, 7.0], [0.5, -1.0]]])
+    right, near = params(coef, 0.5), params(coef + 0.4, 2.0)
+    draw = _shuffled(lambda n, rng: model.sample(right, n, rng))
+    return Kind("regression mixture", model, right, near, draw, exact=("weights", "coef", "noise", "centres"))
+
+
+KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans(), _regression())}
