@@ -22,6 +22,8 @@ from distem._version import __version__
 from distem.config import Config
 from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder, write_atomically
+from distem.data.label_images import require
+from distem.data.neighbours import spatial_axes
 from distem.data.results import writing
 from distem.data.source import Source
 from distem.data.transform import Transform
@@ -117,6 +119,7 @@ def plan(config: Config, say: Callable[[str], None] = silent_note) -> Plan:
 
 
 def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
+    _check_picture(config, source)
     components = [
         k
         for _ in config.model.variants
@@ -145,6 +148,20 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
         resident=config.cluster.resident,
         machine_bytes=psutil.virtual_memory().total,
     )
+
+
+def _check_picture(config: Config, source: Source) -> None:
+    """Refuse, before any work, what needs neighbours or a package that is not there.
+
+    Raises
+    ------
+    ConfigError
+        The rows are no picture, or a kind of image cannot be written.
+    """
+    if config.output.smoothing is not None or config.output.images:
+        spatial_axes(source.dims)
+    for kind in config.output.images:
+        require(kind)
 
 
 def _halo_rows(config: Config, source: Source) -> int:

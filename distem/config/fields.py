@@ -202,6 +202,7 @@ StorageOptions = Annotated[dict[str, Any], AfterValidator(_storage_options)]
 
 Texts = Annotated[tuple[Text, ...], *_SETS]
 Variables = Annotated[tuple[VariableName, ...], _SET, AfterValidator(_unique)]
+Images = Annotated[tuple[Literal["png", "geotiff"], ...], _SET, AfterValidator(_unique)]
 TextOrTexts = Annotated[Annotated[Text, _ONE] | Annotated[Texts, _MANY], OneOrList]
 CountOrCounts = Annotated[
     Annotated[Count, _ONE] | Annotated[tuple[Count, ...], *_SETS, _MANY],

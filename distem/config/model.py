@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from distem.types import Float64
 
 
+MOST_COLOURS = 255
+"""Labels that the palette of an image has room for."""
+
+
 class ModelConfig(Section):
     """What is fitted, whatever its family.
 
@@ -93,6 +97,12 @@ class ModelConfig(Section):
                 f"{', '.join(self.can_write)}",
                 "output",
                 "variables",
+            )
+        if config.output.images and max(self.n_components) > MOST_COLOURS:
+            raise wrong(
+                f"has room for {MOST_COLOURS} labels; model.{self.count} goes up to {max(self.n_components)}",
+                "output",
+                "images",
             )
         if config.output.smoothing is not None and not self.soft:
             raise wrong(

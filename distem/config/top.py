@@ -17,6 +17,7 @@ from distem.config.env import ENV, URL, expand, redact, texts
 from distem.config.fields import (
     INIT_METHODS,
     VARIABLES,
+    Images,
     JsonObject,
     Location,
     Name,
@@ -97,12 +98,23 @@ class OutputConfig(Section):
     encoding: EncodingConfig = Field(
         default_factory=EncodingConfig, description="How what is written for each row is stored."
     )
+    images: Images = Field(
+        default=(),
+        description="Write the labels of a raster as images too, in each component's mean colour: png, which "
+        "is made in memory and shows every few pixels of a large one; geotiff with the raster's place.",
+    )
     smoothing: SmoothingConfig | None = Field(
         default=None,
         description="Let the labels and probabilities of a picture lean towards those of the neighbours; "
         "log_density stays that of the model.",
     )
     report: bool = Field(default=True, description="Draw the HTML report when the run is complete.")
+
+    @model_validator(mode="after")
+    def _images_have_labels(self) -> OutputConfig:
+        if self.images and "label" not in self.variables:
+            raise wrong("shows labels, and output.variables has none; add label", "images")
+        return self
 
 
 class Config(Section):
@@ -258,7 +270,8 @@ class Config(Section):
         decides = {
             key: tree[key] for key in ("version", "pipeline", "seed", "data", "model", "fit", "options")
         }
-        decides["output"] = {name: tree["output"][name] for name in ("variables", "encoding", "smoothing")}
+        written = ("variables", "encoding", "smoothing", "images")
+        decides["output"] = {name: tree["output"][name] for name in written}
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

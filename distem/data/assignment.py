@@ -19,7 +19,7 @@ from distem.data.files import frozen, thawed
 from distem.data.grid import Box, Grid, box_rows, box_shape
 from distem.data.results import GROUP, keywords, open_root, writing
 from distem.data.source import Reader, Source
-from distem.data.variables import Stored
+from distem.data.variables import MAPS, Stored
 from distem.errors import ConfigError
 from distem.types import Bools, Float64, Ints
 
@@ -320,6 +320,7 @@ def create_assignment(
 def _links(source: Source, copies: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes that tie a variable to its coordinates."""
     maps = {a.get("grid_mapping") for a in source.feature_attrs.values()} & set(copies)
+    maps = maps or {name for name, (stored, _, _) in copies.items() if set(MAPS) & set(stored.attrs)}
     others = sorted(name for name in copies if name not in source.grid.dims)
     links: dict[str, Any] = {"coordinates": " ".join(others)} if others else {}
     return links | ({"grid_mapping": maps.pop()} if len(maps) == 1 else {})

@@ -274,7 +274,7 @@ def derived(source: Source, derive: Derive) -> DerivedSource:
     if derive.coordinates:
         made |= {dim: {"units": "pixel", "long_name": f"position along {dim}"} for dim in dims}
     reader = DerivedReader(
-        source.reader, derive, source.shape, axes, source.d, rgb, _white(source, derive.white)
+        source.reader, derive, source.shape, axes, source.d, rgb, derive.white or full_brightness(source)
     )
     if len(made) != reader.d:
         raise ConfigError(
@@ -315,9 +315,8 @@ def _rgb(source: Source, colour: str) -> tuple[int, ...]:
     )
 
 
-def _white(source: Source, asked: float | None) -> float:
-    if asked is not None:
-        return asked
+def full_brightness(source: Source) -> float:
+    """Return the largest value that stored integers can hold, 1 for floats."""
     dtype = source.dtype
     if isinstance(source.reader, VariablesReader):  # masking has made floats of integers
         stored = opened(source.reader.store).variables[source.reader.variables[0]]
@@ -328,17 +327,4 @@ def _white(source: Source, asked: float | None) -> float:
     return float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
 
 
-def to_rgb(derive: Derive | None, features: Mapping[str, Float64], white: float) -> Float64 | None:
-    """Return red, green and blue between 0 and 1 of what features there are; None if these are no colours."""
-    if derive is not None and derive.colour != "rgb":
-        names = SPACES[derive.colour].features
-        values = np.stack([features[name] for name in names], axis=-1)
-        with np.errstate(invalid="ignore"):
-            return np.clip(SPACES[derive.colour].backward(values), 0.0, 1.0)
-    lower = {name.lower(): name for name in features}
-    if set(RGB) <= set(lower):
-        return np.clip(np.stack([features[lower[name]] for name in RGB], axis=-1) / white, 0.0, 1.0)
-    return None
-
-
-__all__ = ["Derive", "DerivedReader", "DerivedSource", "Texture", "derived", "to_rgb"]
+__all__ = ["Derive", "DerivedReader", "DerivedSource", "Texture", "derived", "full_brightness"]

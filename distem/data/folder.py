@@ -25,6 +25,7 @@ CONTENTS = (
     "report.html",
     "result.zarr",
     "checkpoint.zarr",
+    "label_images",
     ".lock",
     ".writer",
 )
@@ -80,6 +81,11 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Parameters and trace of an unfinished run."""
         return self.path / "checkpoint.zarr"
+
+    @property
+    def images(self) -> Path:
+        """The folder of label images."""
+        return self.path / "label_images"
 
     @property
     def report(self) -> Path:

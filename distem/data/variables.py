@@ -19,6 +19,8 @@ from distem.data.grid import Box, box_rows
 from distem.data.source import Raw, reason
 from distem.errors import DamagedChunkError
 
+MAPS = ("grid_mapping_name", "crs_wkt", "spatial_ref")
+"""Attributes of a variable that holds a coordinate reference system."""
 _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "dtype")
 
 
@@ -260,6 +262,8 @@ def coordinate_names(opened: Opened) -> set[str]:
     variables = opened.variables
     dims = {dim for v in variables.values() for dim in v.dims}
     found = {name for name in variables if name in dims}
+    # a scalar that holds a reference system is one, though nothing may refer to it
+    found |= {name for name, v in variables.items() if not v.dims and set(MAPS) & set(v.attrs)}
     for attrs in (opened.attrs, *(v.attrs for v in variables.values())):
         for role in ("coordinates", "grid_mapping"):
             found.update(str(attrs.get(role, "")).replace(":", " ").split())
