@@ -46,6 +46,10 @@ QUIET = {
 """What every worker does beside its tasks: in 256 of them in one process that would be all there is."""
 
 
+LONG = 10_000
+"""More chunks than this take half a minute a pass: three passes are measured, not five."""
+
+
 @dataclass(frozen=True)
 class Small:
     """A block of four rows, made where it is loaded."""
@@ -119,7 +123,7 @@ def measured(workers: int, cases: Sequence[tuple[int, int]], count: int) -> list
         client.wait_for_workers(workers, timeout=120)
         executor, runs = DaskExecutor(client), []
         for chunks, parts in cases:
-            took = passes(executor, chunks, parts, count)
+            took = passes(executor, chunks, parts, min(count, 3) if chunks > LONG else count)
             runs.append(Run(workers, chunks, parts, depth(chunks, parts), took))
             print(runs[-1], flush=True)
         return runs
