@@ -20,6 +20,7 @@ SECTIONS = (
     "streamed",
     "memory",
     "passes",
+    "starts",
     "sample_first",
     "many",
     "job",

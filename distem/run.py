@@ -299,8 +299,11 @@ def _compile(config: Config, tell: Observer, executor: Executor | None = None) -
     """
     if config.fit.kernels != "compiled":
         return
+    from distem.kernels import compiled_centres
+
     work = config.model.warming(config.fit.precision)
-    seconds = work() if executor is None else executor.prepare(work)
+    # k-means on the sample, where fits start, is this process's own
+    seconds = work() + compiled_centres.warm("float64") if executor is None else executor.prepare(work)
     if seconds > 1.0:
         where = "" if executor is None else " on the cluster's workers"
         tell(Note(f"compiled the kernels{where} in {seconds:.0f} s; they are cached for the next run"))

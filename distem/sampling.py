@@ -1,13 +1,20 @@
-"""Short climbs on growing samples before the first pass over all rows.
+"""Short climbs on samples before the first pass over all rows.
 
+Of several starts the likeliest after a short climb on a sample is taken: one that leads over a plateau
+shows it there, where a pass costs next to nothing [1]_. Then, on request, the fits climb on growing samples.
 The optimum of a sample of m rows is about p / (2 m) per row below that of all rows, for p parameters: there
 the climb on all rows begins. The curvature of the likelihood, measured on a sample too, tells it how
 to go on.
+
+References
+----------
+.. [1] Biernacki, Celeux and Govaert, Choosing starting values for the EM algorithm for getting the highest
+   likelihood in multivariate Gaussian mixture models, Computational Statistics and Data Analysis 41 (2003).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +32,15 @@ from distem.types import Float64, Rows
 
 SAMPLE_BLOCK = 16_384
 """Rows of a block of a sample."""
+TRY_BLOCK = 4096
+"""Likewise where starts are tried: on few rows, which all threads should have a share of."""
+FIRST_TRY, LAST_TRY = 10, 20
+"""Passes over the sample: of every start that is tried, then of the likeliest alone."""
+TRY_TOLERANCE = 1e-4
+"""Log-likelihood per row still to be gained at which such a climb may stop before."""
+ROWS_A_PARAMETER = 10
+"""The fewest rows of a sample that may choose among starts, for each parameter: the likeliest of fewer would
+be the one that fits best what is the sample's own."""
 MOST_DIRECTIONS = 400
 """Of more parameters the curvature is not measured: it would cost more than it saves."""
 ROWS_A_DIRECTION = 200
@@ -57,15 +73,83 @@ class _Held:
         return self.rows
 
 
-def _blocks(sample: Sample) -> list[_Held]:
+def _blocks(sample: Sample, most: int = SAMPLE_BLOCK) -> list[_Held]:
     """A sample, cut as no cluster or partition has a say in."""
     rows = sample.rows
-    cuts = [slice(i, i + SAMPLE_BLOCK) for i in range(0, rows.n, SAMPLE_BLOCK)]
+    cuts = [slice(i, i + most) for i in range(0, rows.n, most)]
     weights = rows.weights
     return [
         _Held(index, Rows(rows.values[cut], None if weights is None else weights[cut]))
         for index, cut in enumerate(cuts)
     ]
+
+
+def likeliest(
+    config: Config,
+    models: Mapping[str, Model],
+    tries: Sequence[Mapping[str, Any]],
+    sample: Sample,
+    watched: Callable[[BlockSet], BlockSet] = lambda blocks: blocks,
+) -> dict[str, Any]:
+    """Of several starts of each fit the likeliest, after a short climb on a sample in this process.
+
+    Parameters
+    ----------
+    models : mapping of Model
+        By the fits' names.
+    tries : sequence of mapping
+        Starts by the fits' names, one mapping a try.
+    sample : Sample
+        Rows to climb on.
+    watched : callable
+        Wraps the blocks of the sample, so that a signal may drop passes over them.
+
+    Returns
+    -------
+    dict
+        By the fits' names: where the likeliest came to. The first start, as it was, where there is only one,
+        where the sample is too small to choose, and where every try loses a component.
+    """
+    found = dict(tries[0])
+    rows = len(sample.values)
+    whole = rows < sample.size  # there are no other rows
+    judged = [
+        name
+        for name, start in tries[0].items()
+        if len(tries) > 1 and (whole or rows >= ROWS_A_PARAMETER * models[name].n_parameters(start))
+    ]
+    with ThreadsExecutor() as threads, threads.open(_blocks(sample, TRY_BLOCK), resident=True) as opened:
+        blocks = watched(opened)
+        best: dict[str, tuple[float, Any]] = {}
+        starts = {(name, number): each[name] for number, each in enumerate(tries) for name in judged}
+        for (name, _), end in _tried(config, models, starts, FIRST_TRY, sample, blocks).items():
+            if name not in best or end[0] > best[name][0]:
+                best[name] = end
+        leading = {(name, 0): params for name, (_, params) in best.items()}
+        found |= {name: params for (name, _), params in leading.items()}
+        further = _tried(config, models, leading, LAST_TRY, sample, blocks)
+        found |= {name: params for (name, _), (_, params) in further.items()}
+    return found
+
+
+def _tried(
+    config: Config,
+    models: Mapping[str, Model],
+    starts: Mapping[tuple[str, int], Any],
+    passes: int,
+    sample: Sample,
+    blocks: BlockSet,
+) -> dict[tuple[str, int], tuple[float, Any]]:
+    """Log-likelihoods and parameters after some passes; without the fits that lost a component."""
+    rules = FirstOf((GainLeft(TRY_TOLERANCE), MaxPasses(passes)))
+    climbs = {
+        (name, number): replace(
+            at_the_foot(config, f"{name}, try {number + 1}", models[name], start, sample), stop=rules
+        )
+        for (name, number), start in starts.items()
+    }
+    climb(list(climbs.values()), blocks)
+    return {key: (fit.fit.log_likelihood, fit.fit.params) for key, fit in climbs.items() if fit.repairs == 0}
 
 
 @dataclass(frozen=True)

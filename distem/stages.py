@@ -40,7 +40,7 @@ from distem.fitted import FittedModel
 from distem.models import seeding
 from distem.models.base import Model
 from distem.plan import Plan
-from distem.sampling import Learnt, Sampled, climb_on_samples
+from distem.sampling import Learnt, Sampled, climb_on_samples, likeliest
 from distem.smoothing import SmoothRows
 from distem.starting import (
     at_the_foot,
@@ -50,6 +50,7 @@ from distem.starting import (
     rest_of,
     samples_first,
     starting_parameters,
+    tries,
     without,
 )
 from distem.tables import model_dataset, sample_dataset, selection_dataset, trace_dataset
@@ -265,19 +266,27 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         large = _samples(session, drawn)
         for fold, part in samples.items():
             with one_blas_thread():
-                begun = starting_parameters(
-                    config,
-                    models,
-                    session.source.features,
-                    scanned.scan,
-                    scanned.transform,
-                    scanned.blocks,
-                    part,
-                    fold,
-                )
-            begun = {name if fold is None else without(name, fold): p for name, p in begun.items()}
-            here = {name: fits[name][0] for name in begun}
-            found = climb_on_samples(config, here, begun, large[fold], sizes, session.passes)
+                begun = [
+                    starting_parameters(
+                        config,
+                        models,
+                        session.source.features,
+                        scanned.scan,
+                        scanned.transform,
+                        scanned.blocks,
+                        part,
+                        fold,
+                        attempt,
+                    )
+                    for attempt in range(tries(config))
+                ]
+            named = [
+                {name if fold is None else without(name, fold): p for name, p in each.items()}
+                for each in begun
+            ]
+            here = {name: fits[name][0] for name in named[0]}
+            started = likeliest(config, here, named, part, session.passes)
+            found = climb_on_samples(config, here, started, large[fold], sizes, session.passes)
             starts, learnt = starts | found.starts, learnt | found.learnt
             session.sampled += _told(found, fold)
         _keep_seed(session, scanned, {name: fits[name][0] for name in fits}, starts, learnt, sample)

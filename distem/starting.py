@@ -29,6 +29,8 @@ from distem.types import Float64
 
 Candidates = dict[str, tuple[Model, int, int]]
 """By name: the model, its number of components, its restart."""
+TRIED_KINDS = ("gaussian_mixture", "kmeans")
+"""Kinds of models that a few rows drawn at random say something about."""
 
 
 def candidates(config: Config, variance: Float64, scale: Float64 | None) -> Candidates:
@@ -65,6 +67,16 @@ def samples_first(config: Config, n: int, d: int) -> tuple[int, ...]:
     named = isinstance(config.fit.init, str) and config.fit.init in seeding.NAMES
     asked = config.fit.sample_first
     return asked.sizes(n, d) if asked and named and config.data.weights is None else ()
+
+
+def tries(config: Config) -> int:
+    """How many starts of each fit are tried on the sample.
+
+    One where the start is given or looks at all rows, and for kinds whose rows are not independent.
+    """
+    init = config.fit.init
+    sampled = isinstance(init, str) and init in seeding.NAMES and init != "kmeans||"
+    return config.fit.init_tries if sampled and config.model.kind in TRIED_KINDS else 1
 
 
 def family(name: str) -> str:
@@ -128,6 +140,7 @@ def starting_parameters(
     blocks: BlockSet,
     sample: seeding.Sample,
     fold: int | None = None,
+    attempt: int = 0,
 ) -> dict[str, Any]:
     """Where every candidate starts; each start depends on its own components and restart alone.
 
@@ -146,6 +159,8 @@ def starting_parameters(
     fold : int, optional
         Whose rows `sample` is without. Nothing else is looked at then: kmeans on the sample stands in
         for kmeans||.
+    attempt : int
+        Of several starts by name which one; see `tries`.
 
     Raises
     ------
@@ -173,8 +188,9 @@ def starting_parameters(
         found = seeding.kmeans_parallel(blocks, shared, sample, config.seed, matrix)
         centres = {name: found[key] for name, key in keys.items()}
     starts = {}
+    purpose = f"start {init}" if attempt == 0 else f"start {init}, attempt {attempt}"
     for name, (model, k, restart) in models.items():
-        rng = generator(config.seed, f"start {init}", k, restart, *without_fold)
+        rng = generator(config.seed, purpose, k, restart, *without_fold)
         begin = Beginning(init, k, sample, rng, centres.get(name), matrix)
         starts[name] = its.start(model, begin)
     return starts

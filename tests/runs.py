@@ -82,7 +82,7 @@ def settings(**changes: Any) -> dict[str, Any]:
         "name": "small",
         "data": {"kind": "zarr", "path": "data.zarr"},
         "model": {"kind": "gaussian_mixture", "components": 3},
-        "fit": {"max_passes": 12, "tolerance": 1e-12, "init": "random_from_data"},
+        "fit": {"max_passes": 12, "tolerance": 1e-12, "init": "random_from_data", "init_tries": 1},
         "cluster": {"kind": "serial"},
         "output": {"path": "run", "report": False},
     }

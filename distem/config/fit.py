@@ -84,6 +84,12 @@ class FitConfig(Section):
         description="Units in which a start by name measures distance: the model's, or whitened by the "
         "data's covariance, so that clusters that are long in one direction are not cut across.",
     )
+    init_tries: Count = Field(
+        default=4,
+        description="Starts by name that are tried on the sample for each restart: the likeliest after a few "
+        "passes over it is where the fit starts. 1 takes the first as it is. kmeans||, which looks at all "
+        "rows, is never tried twice.",
+    )
     restarts: Count = Field(default=1, description="Starts for each candidate; the best is kept.")
     tolerance: Annotated[float, Field(gt=0)] = Field(
         default=1e-6,

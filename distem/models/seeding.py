@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
@@ -12,6 +11,7 @@ import numpy as np
 from distem._random import generator
 from distem.errors import FitError
 from distem.kernels import compiled, reference
+from distem.models.centres import lloyd, plus_plus
 from distem.models.mixture import Mixture, MixtureParams
 from distem.types import Bools, Float64, Ints, Pass, Rows, S
 
@@ -267,11 +267,11 @@ def kmeans_parallel(
     masses = blocks.map_reduce(WeighCentres(centres, matrix)).each
     found = {}
     for (key, k), candidates, mass in zip(wanted.items(), centres, masses, strict=True):
-        state = int(generator(seed, "kmeans|| last", *key).integers(2**31))
+        rng = generator(seed, "kmeans|| last", *key)
         if len(candidates) < k:  # fewer distinct rows than components
             candidates = np.concatenate([candidates, sample.values[: k - len(candidates)]])
             mass = np.concatenate([mass, np.ones(len(candidates) - len(mass))])
-        found[key] = lloyd(candidates, mass, k, state)
+        found[key] = lloyd(candidates, mass, k, rng)
     return found
 
 
@@ -322,31 +322,15 @@ def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator)
             f"{k} components cannot start from {len(values)} rows with weight.",
             "Ask for fewer components, or raise fit.sample_rows.",
         )
-    state = int(rng.integers(2**31))
     if init == "kmeans":
-        return lloyd(values, weights, k, state)
+        return lloyd(values, weights, k, rng)
     if init == "kmeans++":
-        from sklearn.cluster import kmeans_plusplus  # late: workers draw samples and never need it
-
-        centres, _ = kmeans_plusplus(values, k, sample_weight=weights, random_state=state)
-        return np.asarray(centres)
+        return plus_plus(values, weights, k, rng)
     if init == "random_from_data":
         return values[rng.choice(len(values), k, replace=False)]
     raise FitError(
         f"There is no start called {init!r}.", "Use kmeans, kmeans||, kmeans++, random or random_from_data."
     )
-
-
-def lloyd(values: Float64, weights: Float64, k: int, state: int) -> Float64:
-    """Centres of a k-means on a few rows, shape (k, d)."""
-    from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        # fewer distinct rows than components: legal here, the climb sees to it
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        fitted = KMeans(k, n_init=1, random_state=state).fit(values, sample_weight=weights)
-    return np.asarray(fitted.cluster_centers_, dtype=np.float64)
 
 
 def hard_responsibilities(sample: Sample, centres: Float64) -> Float64:
