@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import psutil
 import zarr
+from zarr.codecs import BloscCodec
 
 from distem.data.open import open_source
 from distem.data.source import Source
@@ -35,14 +36,25 @@ class Decode:
         return rows.n
 
 
-def store(path: Path, rows: int, chunks: int, dtype: str = "float64", decimals: int = 3) -> Source:
-    """Write rows of a mixture as measurements are kept: rounded, in chunks, with Zarr's own compressor."""
+CODECS: dict[str, Any] = {
+    "Zstd": "auto",
+    "Blosc-LZ4": BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"),
+    "uncompressed": None,
+}
+"""How a store is compressed: Zarr's own default, its quickest usual choice, not at all."""
+
+
+def store(
+    path: Path, rows: int, chunks: int, dtype: str = "float64", decimals: int = 3, codec: str = "Zstd"
+) -> Source:
+    """Write rows of a mixture as measurements are kept: rounded, in chunks; see `CODECS`."""
     array = zarr.open_group(path, mode="w").create_array(
         "x",
         shape=(rows, FEATURES),
         chunks=(-(-rows // chunks), FEATURES),
         dtype=dtype,
         dimension_names=("row", "feature"),
+        compressors=CODECS[codec],
     )
     rng = np.random.default_rng(0)
     means = 3 * rng.normal(size=(8, FEATURES))

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import tempfile
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import Goal, Section, Table, medians, seconds, take_turns
-from benchmarks.paths import FEATURES, THREADS, Decode, blocks, cpu_of, em_pass, opened, problem, store
+from benchmarks.paths import (
+    CODECS,
+    FEATURES,
+    THREADS,
+    Decode,
+    blocks,
+    cpu_of,
+    em_pass,
+    opened,
+    problem,
+    store,
+)
 from distem.execution.dask import local
 
 COMPONENTS = (8, 64)
@@ -23,32 +36,36 @@ def run(quick: bool) -> Section:
     chunks = rows // 50_000
     cpu = Table(
         f"CPU seconds a pass, workers and driver, {rows:,} × {FEATURES} in {chunks} chunks",
-        ("stored", "k", "decoding", "resident", "streamed", "× their sum"),
+        ("stored", "type", "k", "decoding", "resident", "streamed", "× their sum"),
     )
-    wall = Table("Seconds a pass", ("stored", "k", "decoding", "resident", "streamed", "× resident speed"))
+    wall = Table(
+        "Seconds a pass", ("stored", "type", "k", "decoding", "resident", "streamed", "× resident speed")
+    )
     rust = Table(
         f"CPU seconds to decode {rows // 4:,} × {FEATURES} float64",
         ("rows a chunk", "zarr", "data.decoder: zarrs", "zarrs / zarr"),
     )
     with tempfile.TemporaryDirectory() as folder:
-        for dtype in ("float64", "float32"):
-            source = store(Path(folder) / f"{dtype}.zarr", rows, chunks, dtype)
-            measure(cpu, wall, dtype, blocks(source, dtype), 3 if quick else 5)
+        for codec, dtype in product(CODECS, ("float64", "float32")):
+            path = Path(folder) / f"{codec}-{dtype}.zarr"
+            source = store(path, rows, chunks, dtype, codec=codec)
+            measure(cpu, wall, codec, dtype, blocks(source, dtype), 3 if quick else 5)
+            shutil.rmtree(path)
         for cut in (20, 2_000):
             path = Path(folder) / f"{cut}.zarr"
             store(path, rows // 4, cut)
             decode(rust, path, f"{rows // 4 // cut:,}", 3 if quick else 5)
     return Section(
         "Streamed rows",
-        f"Every pass reads and decodes every chunk again (Zarr 3, default Zstd), scales it, runs the E-step; "
-        f"{THREADS} workers of one thread. Decoding is the same without the E-step. CPU seconds are user and "
+        "Every pass reads and decodes every chunk again (Zarr 3; Zstd is its default), scales it, runs the "
+        f"E-step; {THREADS} workers of one thread. Decoding is the same without the E-step. CPU seconds are user and "
         "system time of the workers and the driver.",
         [cpu, wall, rust],
         tried=TRIED,
     )
 
 
-def measure(cpu: Table, wall: Table, dtype: str, data: Any, repeats: int) -> None:
+def measure(cpu: Table, wall: Table, codec: str, dtype: str, data: Any, repeats: int) -> None:
     with ExitStack() as stack:
         executor = stack.enter_context(local(THREADS, dashboard_address=None))
         pids = [int(pid) for pid in executor.client.run(_pid).values()]
@@ -76,11 +93,13 @@ def measure(cpu: Table, wall: Table, dtype: str, data: Any, repeats: int) -> Non
     for k in COMPONENTS:
         three = (("decoding", 0), ("resident", k), ("streamed", k))
         decoding, kept, read = (cost[what] for what in three)
-        cpu.add(dtype, k, *(f"{cost[what]:.3f}" for what in three), Goal(read / (decoding + kept), COSTS))
+        cpu.add(
+            codec, dtype, k, *(f"{cost[what]:.3f}" for what in three), Goal(read / (decoding + kept), COSTS)
+        )
         speed = took["resident", k] / took["streamed", k]
         # the goal on speed is for k = 64: at few components reading is most of the work
         shown = Goal(speed, SPEED, at_least=True) if k == max(COMPONENTS) else f"{speed:.2f}"
-        wall.add(dtype, k, *(f"{took[what]:.3f}" for what in three), shown)
+        wall.add(codec, dtype, k, *(f"{took[what]:.3f}" for what in three), shown)
 
 
 def decode(table: Table, path: Path, size: str, repeats: int) -> None:

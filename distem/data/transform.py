@@ -104,6 +104,8 @@ class Transform:
         limit = _LIMIT[self.dtype]
         same = self.is_identity and x.dtype == dtype and x.flags.c_contiguous
         out: Floats = x if same else np.empty(x.shape, dtype)
+        if not same and self._in_one_sweep(x, out, limit):
+            return out, True
         rows = min(x.shape[0], max(1, _TILE // max(1, x.shape[1]))) or 1
         spare = None if same or dtype == np.float64 else np.empty((rows, x.shape[1]))
         finite = True
@@ -124,6 +126,19 @@ class Transform:
                 if spare is not None:
                     out[tile] = z
         return out, finite
+
+    def _in_one_sweep(self, x: NDArray[Any], out: Floats, limit: float) -> bool:
+        """Transform rows compiled, where that is possible; return whether all came out within the limit."""
+        from distem.kernels import scaling  # late: a plan needs no kernels
+
+        if (
+            self.matrix is not None
+            or self._extreme
+            or not x.flags.c_contiguous
+            or x.dtype not in scaling.TYPES
+        ):
+            return False
+        return x.size > 0 and scaling.scale(x, self.shift, self.scale, out, limit)
 
     def rows(self, values: NDArray[Any], weights: NDArray[Any] | None) -> Rows:
         """Make the rows a model sees from what the store holds.

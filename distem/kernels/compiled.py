@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from distem.kernels import _answers, _entries
+from distem.kernels import _answers, _entries, scaling
 from distem.kernels._simd import BYTES
 from distem.kernels.reference import LOWEST, Answers, EStep, Moments, largest_distance
 from distem.types import Float64, Floats, Ints
@@ -503,5 +503,5 @@ def warm(kind: str, dtype: DTypeLike) -> float:
 
 
 def warm_all(kinds: Sequence[str], dtype: DTypeLike) -> float:
-    """Do `warm` for several kinds of covariance and return the seconds of all."""
-    return sum(warm(kind, dtype) for kind in kinds)
+    """Do `warm` for several kinds of covariance, and for the scaling of rows; return the seconds of all."""
+    return scaling.warm(dtype) + sum(warm(kind, dtype) for kind in kinds)

@@ -21,7 +21,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import DTypeLike
 
-from distem.kernels import _centres
+from distem.kernels import _centres, scaling
 from distem.kernels.compiled import _argument, _float64, _pad
 from distem.kernels.reference_centres import Bounds, Lloyd
 from distem.types import Float64, Floats, Ints
@@ -127,4 +127,5 @@ def warm(dtype: DTypeLike) -> float:
     x = np.zeros((1, 2), dtype)
     lloyd(x, None, np.zeros((1, 2)))
     nearest(x, np.zeros((1, 2)))
+    scaling.warm(dtype)
     return time.perf_counter() - begin
