@@ -58,8 +58,8 @@ def run(quick: bool) -> Section:
     return Section(
         "Streamed rows",
         "Every pass reads and decodes every chunk again (Zarr 3; Zstd is its default), scales it, runs the "
-        f"E-step; {THREADS} workers of one thread. Decoding is the same without the E-step. CPU seconds are user and "
-        "system time of the workers and the driver.",
+        f"E-step; {THREADS} workers of one thread. Decoding is the same without the E-step. CPU seconds are "
+        "user and system time of the workers and the driver.",
         [cpu, wall, rust],
         tried=TRIED,
     )
