@@ -238,6 +238,29 @@ def test_errors_are_value_errors_of_distems_kinds(cube, fitted):
 # attributes by hand
 
 
+def test_the_workers_of_a_client_are_prepared_and_the_log_says_so(cube, monkeypatch, caplog):
+    def warmed(kinds, dtype):
+        return 3.0 if (tuple(kinds), dtype) == (("tied",), "float64") else 0.0
+
+    monkeypatch.setattr("distem.estimators.mixture.warm_all", warmed)
+    x = da.from_array(cube.reshape(-1, D), chunks=(30, D))
+    with (
+        LocalCluster(
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=50,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+        caplog.at_level("INFO", "distem"),
+    ):
+        for covariance in ("tied", "full"):
+            distem.GaussianMixture(K, covariance_type=covariance, random_state=0, client=client).fit(x)
+    told = [record.message for record in caplog.records if "compiled" in record.message]
+    assert told == ["compiled the kernels on the cluster's workers in 3 s"]
+
+
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_attributes_set_by_hand_score_predict_and_sample(cube, covariance):
     x = cube.reshape(-1, D)

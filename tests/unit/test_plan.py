@@ -1,6 +1,7 @@
 """Plans: promises in numbers, before any work starts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
@@ -69,6 +70,21 @@ def test_resident_memory_does():
 )
 def test_what_takes_memory_is_promised(more):
     assert made(blocks=4000, **more).memory_per_worker_bytes > made(blocks=4000).memory_per_worker_bytes
+
+
+def test_each_fold_has_its_part_of_the_sample_in_memory():
+    """Where the sample is what takes most, two folds more are two more copies of it."""
+
+    def promised(folds, sample_rows=200_000):
+        work = replace(WORK, sample_rows=sample_rows, folds=folds)
+        return made(
+            blocks=4000, rows=8192, threads=1, workers=1, work=work, limit=None
+        ).memory_per_worker_bytes
+
+    copy = 8 * 200_000 * (Source.d + 2)
+    assert promised(5) - promised(3) == 2 * copy
+    assert promised(2) - promised(0) >= 2 * copy
+    assert promised(5, 1000) - promised(3, 1000) < copy  # where it is not, they cost next to nothing
 
 
 def test_what_cannot_fit_is_refused_with_numbers():

@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 import pytest
 import xarray as xr
-from runs import CENTRES, arrays, blobs, config, dataset, manifest, small_blocks, store
+from runs import CENTRES, arrays, blobs, config, dataset, events, manifest, small_blocks, store
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture as Peer
 
@@ -199,3 +199,21 @@ def test_the_report_draws_it_and_dropped_folds_compare_among_themselves(tmp_path
     assert "held-out loss, which decided" in page
     assert '<th scope="col">held-out loss</th>' in page
     assert np.isfinite(selection(tmp_path / "run")["cv"].values).all()
+
+
+def test_fits_without_a_fold_that_are_dropped_are_told(tmp_path):
+    """Restarts of a fit without a fold compete as restarts of the whole fit do."""
+    store(tmp_path / "data.zarr", blobs(300))
+    options = {"model__components": 6, "fit__restarts": 3, "fit__folds": 2, "fit__select": "cv"}
+    options |= {"fit__tolerance": 1e-10, "fit__max_passes": 150, "fit__drop": "restarts"}
+    run(config(tmp_path, **options))
+    fit = manifest(tmp_path / "run")["fit"]
+    dropped = fit["drop"]["dropped"]
+    folds = [name for name in dropped if "without fold" in name]
+    assert folds
+    assert all(dropped[name].startswith("Dropped") for name in folds)
+    for fold in (1, 2):  # one restart at least answers for each fold
+        gone = [name for name in folds if name.endswith(f"without fold {fold}")]
+        assert len(gone) < 3
+    lines = {e["candidate"]: e["reason"] for e in events(tmp_path / "run") if e["event"] == "dropped"}
+    assert {name: lines[name] for name in folds} == {name: dropped[name] for name in folds}

@@ -17,7 +17,7 @@ from distem.models.gaussian import Gaussian
 from distem.models.mixture import Mixture
 from distem.models.seeding import Sample, from_responsibilities, random_responsibilities
 from distem.run import plan, run
-from distem.sampling import curvature
+from distem.sampling import climb_on_samples, curvature
 from distem.types import Rows
 
 SAMPLES = {"shares": [0.1, 0.5], "from_rows": 1000}
@@ -156,6 +156,30 @@ def test_samples_are_bounded_whatever_the_data_is():
         sizes = rule.sizes(n, d)
         assert sizes[-1] * 8 * (d + 2) <= SAMPLE_BYTES
         assert sizes == tuple(sorted(set(sizes)))
+
+
+def test_no_curvature_for_a_fit_that_stays_at_its_start(folder, monkeypatch):
+    """What was learnt on a sample where a component was lost is about another place than the start."""
+    monkeypatch.setattr(sampling, "ROWS_A_DIRECTION", 5)
+    values = blobs(400)
+    sample = Sample(400, np.arange(400.0), values, np.ones(400))
+    model = Mixture(Gaussian("full", data_variance=values.var(axis=0)))
+    start = from_responsibilities(model, sample, random_responsibilities(sample, 3, np.random.default_rng(0)))
+    alone = model.relocate(start, 2, np.full(3, 1e4))  # no row of the sample is near
+    measured = []
+
+    def watched(model, params, blocks):
+        measured.append(params)
+        return curvature(model, params, blocks)
+
+    monkeypatch.setattr(sampling, "curvature", watched)
+    cfg = config(folder, **OPTIONS, model__on_collapse="drop")
+    found = climb_on_samples(
+        cfg, {"kept": model, "lost": model}, {"kept": start, "lost": alone}, sample, (200, 400)
+    )
+    assert found.starts["lost"] is alone
+    assert set(found.learnt) == {"kept"}
+    assert measured == [found.starts["kept"]]
 
 
 def test_curvature_makes_a_newton_step():
