@@ -37,5 +37,5 @@ class AssignRows:
             found.log_density,
             found.uncertainty,
             rows.weights,
-            found.distance,
+            {} if found.distance is None else {"distance": found.distance},
         )

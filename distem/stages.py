@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from distem.assignment import AssignRows
 from distem.config import Config
@@ -492,8 +493,12 @@ def publish(
     scanned: Scanned,  # noqa: ARG001 -- a pipeline hands on what the stages before gave it
     seeded: Seeded,
     fitted: Fitted,
+    more: Mapping[str, xr.Dataset] | None = None,
 ) -> None:
-    """Write model, trace, selection and sample beside the assignment, and mark the result complete."""
+    """Write model, trace, selection and sample beside the assignment, and mark the result complete.
+
+    `more` are a pipeline's own groups, by name.
+    """
     session.observe(PhaseStarted("finalise"))
     path, its = str(session.folder.result), fitted.model.family
     offset, sample = fitted.model.offset, seeded.sample
@@ -513,4 +518,6 @@ def publish(
         "sample",
         sample_dataset(fitted.model, sample.values[:REPORT_ROWS], sample.weights[:REPORT_ROWS]),
     )
+    for name, dataset in (more or {}).items():
+        results.write_group(path, name, dataset)
     results.finalise(path)

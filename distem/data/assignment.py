@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
 
 VARIABLES = ("label", "probability", "log_density", "uncertainty")
-KNOWN = (*VARIABLES, "distance")
+KNOWN = (*VARIABLES, "distance", "hard_label")
+_LABELS = ("label", "hard_label")
+_FILLS: Mapping[str, tuple[Any, float]] = {"hard_label": (np.int32, -1)}
 _WRITING: ArrayConfigParams = {"write_empty_chunks": True}
 
 
@@ -119,7 +121,7 @@ class AssignmentWriter:
         log_density: Float64 | None = None,
         uncertainty: Float64 | None = None,
         weights: Float64 | None = None,
-        distance: Float64 | None = None,
+        more: Mapping[str, NDArray[Any]] | None = None,
     ) -> Receipt:
         """Write the chunks of one block, each once and whole.
 
@@ -139,8 +141,8 @@ class AssignmentWriter:
             Probability that the label is wrong; by default 1 minus the largest probability.
         weights : ndarray of float64, shape (n,), optional
             For the sums of the receipt.
-        distance : ndarray of float64, shape (n,), optional
-            From the nearest centre.
+        more : mapping of ndarray, shape (n,), optional
+            Further variables by name.
 
         Returns
         -------
@@ -161,9 +163,9 @@ class AssignmentWriter:
             uncertainty = 1.0 - probability.max(axis=1, initial=0.0)
         if "uncertainty" in self.variables and uncertainty is not None:
             full["uncertainty"] = _spread(uncertainty, kept, stored, np.float64, np.nan)
-        for name, numbers in (("log_density", log_density), ("distance", distance)):
-            if numbers is not None:
-                full[name] = _spread(numbers, kept, stored, np.float64, np.nan)
+        for name, values in ({"log_density": log_density} | dict(more or {})).items():
+            if values is not None:
+                full[name] = _spread(values, kept, stored, *_FILLS.get(name, (np.float64, np.nan)))
         for name in self.variables:
             if name not in full:
                 raise ConfigError(f"'{name}' is to be written, but was not given to the writer.")
@@ -174,8 +176,8 @@ class AssignmentWriter:
                 rows = slice(at, at + box_rows(box))
                 at = rows.stop
                 for name in self.variables:
-                    values = full[name][rows]
-                    arrays[name][box] = values.reshape(*box_shape(box), *values.shape[1:])
+                    part = full[name][rows]
+                    arrays[name][box] = part.reshape(*box_shape(box), *part.shape[1:])
                 self._copy_coordinates(arrays, box)
         mass = float(len(label)) if weights is None else float(weights.sum())
         density = 0.0
@@ -226,7 +228,7 @@ def create_assignment(
     k : int
         Number of components.
     variables : iterable of str
-        Of "label", "probability", "log_density", "uncertainty", "distance".
+        Of "label", "probability", "log_density", "uncertainty", "distance", "hard_label".
     attrs : mapping, optional
         Attributes of the group, besides the input's own.
     storage_options : mapping, optional
@@ -268,14 +270,16 @@ def create_assignment(
         lengths = dict(zip(grid.dims, grid.shape, strict=True))
         copies = coordinates_to_write(source.reader.coordinates(), {*wanted, component})
         links = _links(source, copies)
+        dtypes = dict.fromkeys(_LABELS, "int32") | {"probability": encoding.probability}
+        fills = dict.fromkeys(_LABELS, -1) | {"probability": encoding.fill_value}
         for name in wanted:
             dims = (*grid.dims, component) if name == "probability" else grid.dims
             group.create_array(
                 name,
                 shape=tuple(lengths.get(dim, k) for dim in dims),
                 chunks=tuple(sizes.get(dim, max(1, k)) for dim in dims),
-                dtype={"label": "int32", "probability": encoding.probability}.get(name, "float64"),
-                fill_value={"label": -1, "probability": encoding.fill_value}.get(name, np.nan),
+                dtype=dtypes.get(name, "float64"),
+                fill_value=fills.get(name, np.nan),
                 dimension_names=dims,
                 compressors=encoding.codecs(),
                 attributes=_about(name, k) | links | (encoding.attributes if name == "probability" else {}),
@@ -342,10 +346,11 @@ def _copy(
 
 def _about(name: str, k: int) -> dict[str, Any]:
     """Return a variable's CF attributes."""
-    if name == "label":
+    if name in _LABELS:
+        said = "most probable component" if name == "label" else "cluster by k-means, numbered as label"
         # no _FillValue: it would turn the labels into floats when they are opened
         return {
-            "long_name": "most probable component; -1 where a value is missing",
+            "long_name": f"{said}; -1 where a value is missing",
             "flag_values": list(range(-1, k)),
             "flag_meanings": " ".join(["missing", *(f"component_{i}" for i in range(k))]),
         }

@@ -30,6 +30,8 @@ ALL_FEATURES = 400
 """Up to so many stand in the table of all of them."""
 _KINDS: Mapping[str, str] = {}
 """Modules with what a kind of model has for itself, by kind."""
+_ADDED = ("distem.report.kinds.hard_soft",)
+"""Modules with what pipelines may add to any kind: they show nothing where there is nothing."""
 _PLAN = ("blocks", "partitions", "workers", "threads")
 
 
@@ -86,6 +88,7 @@ def _content(run: Found) -> dict[str, Any]:
         "provenance": _provenance(run),
         "versions": sorted((str(k), str(v)) for k, v in run.say("versions", otherwise={}).items()),
         "config": run.config,
+        "uncertain": "uncertainty" in run.family.answers,
         "unsure": f"{UNSURE:.0%}",
         "sample_rows": count(len(run.labels), "row"),
     }
@@ -107,12 +110,9 @@ def _moments(run: Found) -> dict[str, Any]:
 
 
 def sections(run: Found) -> Sequence[Section]:
-    """What only this kind of model has to show."""
-    home = _KINDS.get(run.family.kind)
-    if home is None:
-        return ()
-    made: Sequence[Section] = import_module(home).sections(run)
-    return made
+    """What only this kind of model has to show, and what a pipeline added to it."""
+    homes = [_KINDS[run.family.kind]] if run.family.kind in _KINDS else []
+    return [section for home in (*homes, *_ADDED) for section in import_module(home).sections(run)]
 
 
 def _legend(run: Found) -> list[dict[str, str]]:

@@ -21,7 +21,15 @@ _CELLS = 32  # hexagons across a panel
 _LEVELS = (0.2, 0.36, 0.54, 0.74, 0.95)
 
 
-def pair(run: Found, across: Frame, up: Frame, size: tuple[float, float] = PANEL) -> Picture:
+def pair(
+    run: Found,
+    across: Frame,
+    up: Frame,
+    size: tuple[float, float] = PANEL,
+    *,
+    key: str = "two",
+    title: str = "",
+) -> Picture:
     """Two features: the sample in hexagons by component, and the components' 1- and 2-sigma ellipses."""
     j, i = across.feature, up.feature
     with canvas(*size) as (figure, axes):
@@ -43,8 +51,8 @@ def pair(run: Found, across: Frame, up: Frame, size: tuple[float, float] = PANEL
         beyond = f" {count(outside, 'row')} lie outside the panel." if outside else ""
         return picture(
             figure,
-            f"two-{j}-{i}",
-            f"{short(up.name, 18)} against {short(across.name, 18)}",
+            f"{key}-{j}-{i}",
+            title or f"{short(up.name, 18)} against {short(across.name, 18)}",
             "",
             f"{whole(len(x))} sample rows of {up.label} against {across.label}, coloured by {run.part}, with "
             f"1- and 2-sigma ellipses. Correlations: {_correlations(run, j, i)}.{beyond}",

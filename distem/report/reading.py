@@ -183,6 +183,11 @@ class Found:
             ratio = np.nan_to_num(between / (between + self.weights @ within))
         return [int(j) for j in np.argsort(-ratio, kind="stable")]
 
+    def group(self, name: str) -> xr.Dataset | None:
+        """A further group of the result, in memory; None where there is none."""
+        folder = RunFolder(self.folder)
+        return _group(folder, name) if (folder.result / name / "zarr.json").exists() else None
+
     def say(self, *keys: str, otherwise: Any = None) -> Any:
         """A value deep in the manifest."""
         here: Any = self.manifest

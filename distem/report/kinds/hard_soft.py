@@ -1,0 +1,125 @@
+"""Hard against soft: what k-means makes of the same rows, beside the mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from distem.fitted import FittedModel
+from distem.report import figures
+from distem.report.colours import ink
+from distem.report.frames import Frame, frame
+from distem.report.reading import Found
+from distem.report.section import Section, Table
+from distem.report.svg import LARGE_PANEL, Picture, canvas, label, picture
+from distem.report.words import count, number, share, short, whole
+from distem.types import Ints
+
+_MEASURES = {
+    "ari_soft": "the mixture against the known groups",
+    "ari_hard": "k-means against the known groups",
+    "ari_hard_soft": "k-means against the mixture",
+}
+
+
+def sections(run: Found) -> Sequence[Section]:
+    """One section, where k-means was fitted too."""
+    found = run.group("comparison")
+    if found is None:
+        return ()
+    sure, split = found["sure"].values, found["split"].values
+    rows = int(sure.sum() + split.sum())
+    cut = int(sure.sum() - np.trace(sure[:, : len(sure)]))
+    split_rows, limit = int(split.sum()), float(found.attrs["split_above"])
+    text = (
+        f"Of {count(rows, 'row')} k-means puts {whole(cut)} ({share(cut / rows)}) into another cluster, "
+        "though the mixture is sure of them: it cuts them wrong, if the shapes of the mixture are right. "
+        f"The mixture splits {whole(split_rows)} ({share(split_rows / rows)}) between components, each with "
+        f"more than {limit:.0%} probability elsewhere; k-means gives each of them whole to one, and cannot "
+        "say that it was in doubt."
+    )
+    return (
+        Section(
+            "hard-soft",
+            "Hard against soft: k-means on the same rows",
+            text,
+            _pictures(run, found),
+            (_measures(found), _crossed(sure, split)),
+        ),
+    )
+
+
+def _measures(found: xr.Dataset) -> Table:
+    rows = [(words, number(float(found[name]), 4)) for name, words in _MEASURES.items() if name in found]
+    return Table(
+        "Adjusted Rand index: 1 is agreement, 0 what chance would give",
+        ("compared", "index"),
+        tuple(rows),
+    )
+
+
+def _crossed(sure: Ints, split: Ints) -> Table:
+    heads = ("component", *(f"cluster {c}" for c in range(sure.shape[1])), "of these split")
+    rows = []
+    for k, (certain, shared) in enumerate(zip(sure, split, strict=True)):
+        both = certain + shared
+        rows.append((str(k), *(whole(v) for v in both), share(shared.sum() / max(both.sum(), 1))))
+    return Table("Rows by component of the mixture and cluster of k-means", heads, tuple(rows))
+
+
+def _pictures(run: Found, found: xr.Dataset) -> tuple[Picture, ...]:
+    if run.d < 2:
+        return ()
+    up, across = (frame(run, j) for j in sorted(run.telling[:2], reverse=True))
+    hard = _as_run(run, found)
+    return (
+        figures.pair(hard, across, up, LARGE_PANEL, key="hard", title="k-means: round clusters, hard edges"),
+        figures.pair(run, across, up, LARGE_PANEL, key="soft", title="The mixture: its own shapes"),
+        _differences(run, hard.labels, across, up, float(found.attrs["split_above"])),
+    )
+
+
+def _as_run(run: Found, found: xr.Dataset) -> Found:
+    """The same run as if k-means were its model."""
+    names = ("weights", "means", "covariances")
+    model = xr.Dataset(
+        {name: found[f"hard_{name}"].rename(cluster="component") for name in names},
+        attrs=run.model.attrs | {"kind": "kmeans"},
+    )
+    transform = FittedModel.from_dataset(run.model).transform
+    rows, centres = transform.forward_means(run.values), transform.forward_means(model["means"].values)
+    nearest = ((rows[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+    sample = run.sample.assign(
+        label=("row", nearest.astype(np.int32)), uncertainty=("row", np.zeros(len(rows)))
+    )
+    return replace(run, model=model, sample=sample)
+
+
+def _differences(run: Found, hard: Ints, across: Frame, up: Frame, limit: float) -> Picture:
+    split = run.uncertainty > limit
+    cut = (hard != run.labels) & ~split
+    x, y = across.shown(run.values[:, across.feature]), up.shown(run.values[:, up.feature])
+    with canvas(*LARGE_PANEL) as (figure, axes):
+        for where, colour, marker, size, alpha in (
+            (~(cut | split), ink("soft"), ".", 2.5, 0.25),
+            (split, ink("accent"), "o", 3.0, 0.7),
+            (cut, ink("alert"), "x", 4.0, 0.7),
+        ):
+            axes.plot(
+                x[where], y[where], linestyle="", color=colour, marker=marker, markersize=size, alpha=alpha
+            )
+        axes.set_xlim(across.low, across.high)
+        axes.set_ylim(up.low, up.high)
+        label(axes, across.label, up.label)
+        n = len(x)
+        return picture(
+            figure,
+            "hard-soft-difference",
+            "Where they differ",
+            "Crosses: the mixture is sure, k-means says otherwise. Dots in colour: the mixture splits them.",
+            f"Sample rows of {short(up.label)} against {short(across.label)}: {share(cut.sum() / n)} the "
+            f"mixture is sure of and k-means labels otherwise, {share(split.sum() / n)} are split.",
+        )
