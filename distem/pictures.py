@@ -23,7 +23,7 @@ from distem.events import Note
 from distem.stages import Fitted, Scanned, Session
 
 GROUP = "picture"
-SIDE = 900
+SIDE = 640
 """Pixels of the longer side of the picture that is kept for the report."""
 FRAMES = 3
 """So many of a stack of pictures are kept."""

@@ -30,7 +30,7 @@ ALL_FEATURES = 400
 """Up to so many stand in the table of all of them."""
 _KINDS: Mapping[str, str] = {}
 """Modules with what a kind of model has for itself, by kind."""
-_ADDED = ("distem.report.kinds.hard_soft",)
+_ADDED = ("distem.report.kinds.segments", "distem.report.kinds.hard_soft")
 """Modules with what pipelines may add to any kind: they show nothing where there is nothing."""
 _PLAN = ("blocks", "partitions", "workers", "threads")
 

@@ -132,13 +132,18 @@ def test_columns_may_come_first(tmp_path):
 def test_the_picture_in_the_result(tmp_path):
     pixels, truth = raster(tmp_path)
     with small_blocks(100):
-        folder = fitted(tmp_path, pipeline="segment_image")
+        folder = fitted(tmp_path, pipeline="segment_image", output__report=True)
     with xr.open_datatree(folder / "result.zarr", engine="zarr") as tree:
         kept = tree["picture"].dataset.load()
     assert_array_equal(kept["label"][0], truth)
     missing = (pixels == 0).all(axis=-1)
     assert_array_equal(kept["picture"][0], np.where(missing[..., None], 255, pixels))
     assert_allclose(kept["palette"], COLOURS, atol=2)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    for title in ("Picture", "Segments", "Boundaries", "Uncertainty", "Colours"):
+        assert f"<title>{title}</title>" in page
+    colour = "#" + "".join(f"{c:02x}" for c in kept["palette"].values[1])
+    assert f"<td>{colour}</td>" in page
 
 
 def test_a_large_png_shows_every_few_pixels(tmp_path, monkeypatch):
