@@ -1,4 +1,7 @@
-"""Draw the README's picture from a run of configs/quickstart.yaml: python docs/pictures.py RUN"""
+"""Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
+
+The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def ellipses(axes: Axes, model: xr.Dataset, pair: tuple[str, str]) -> None:
             )
 
 
-def main(run: str) -> None:
+def flights(run: str) -> None:
     tree = xr.open_datatree(f"{run}/result.zarr")
     model, sample = tree["model"].to_dataset(), tree["sample"].to_dataset()
     titles = {"dep_delay": "departure delay (min)", "arr_delay": "arrival delay (min)"}
@@ -51,5 +54,48 @@ def main(run: str) -> None:
     figure.savefig(IMAGES / "flights.png", dpi=110)
 
 
+def hard_soft(run: str) -> None:
+    """K-means, the mixture, and the rows on which they differ."""
+    tree = xr.open_datatree(f"{run}/result.zarr")
+    assigned, found = tree["assignment"].to_dataset(), tree["comparison"].to_dataset()
+    with xr.open_zarr(Path(run).parents[1] / "data" / "elongated.zarr", consolidated=False) as data:
+        x, y = data["x"].values, data["y"].values
+    shown = np.random.default_rng(0).choice(len(x), 6000, replace=False)
+    x, y = x[shown], y[shown]
+    soft, hard = assigned["label"].values[shown], assigned["hard_label"].values[shown]
+    split = assigned["uncertainty"].values[shown] > float(found.attrs["split_above"])
+    cut = (soft != hard) & ~split
+    clusters = xr.Dataset(
+        {n: found[f"hard_{n}"].rename(cluster="component") for n in ("means", "covariances")},
+        coords={"component": np.arange(found.sizes["cluster"])},
+    )
+    figure = Figure(figsize=(12, 3.3), layout="constrained")
+    panels = figure.subplots(1, 3, sharex=True, sharey=True)
+    for axes, labels, model, name in (
+        (panels[0], hard, clusters, "k-means: round clusters, hard edges"),
+        (panels[1], soft, tree["model"].to_dataset(), "the mixture: its own shapes"),
+    ):
+        axes.scatter(x, y, s=4, c=[COLOURS[i % 6] for i in labels], alpha=0.35, linewidths=0)
+        ellipses(axes, model, ("x", "y"))
+        index = float(found["ari_hard" if labels is hard else "ari_soft"])
+        axes.set_title(f"{name}\nadjusted Rand index {index:.2f}")
+    panels[2].scatter(x, y, s=3, c="#999999", alpha=0.25, linewidths=0)
+    panels[2].scatter(
+        x[split], y[split], s=7, c="#0072b2", alpha=0.7, linewidths=0, label="split by the mixture"
+    )
+    panels[2].scatter(
+        x[cut], y[cut], s=10, c="#d55e00", marker="x", linewidths=0.7, label="cut wrong by k-means"
+    )
+    panels[2].legend(loc="upper left", frameon=False)
+    panels[2].set_title("where they differ\n")
+    for axes in panels:
+        axes.set(xlabel="easting (m)", ylabel="northing (m)", xlim=(-20, 20), ylim=(-9, 12), aspect="equal")
+        axes.label_outer()
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(IMAGES / "hard_soft.png", dpi=110)
+
+
+PICTURES = {"flights": flights, "hard_soft": hard_soft}
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    PICTURES[sys.argv[1]](sys.argv[2])
