@@ -5,17 +5,34 @@ from typing import TYPE_CHECKING, Any
 from distem._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from distem.estimators.emissions import GMMHMM as GMMHMM
+    from distem.estimators.emissions import CategoricalHMM as CategoricalHMM
+    from distem.estimators.emissions import GaussianHMM as GaussianHMM
+    from distem.estimators.emissions import PoissonHMM as PoissonHMM
     from distem.estimators.kmeans import KMeans as KMeans
     from distem.estimators.mixture import GaussianMixture as GaussianMixture
     from distem.estimators.regression import RegressionMixture as RegressionMixture
 
 _HOMES = {
+    "CategoricalHMM": "distem.estimators.emissions",
+    "GMMHMM": "distem.estimators.emissions",
+    "GaussianHMM": "distem.estimators.emissions",
+    "PoissonHMM": "distem.estimators.emissions",
     "GaussianMixture": "distem.estimators.mixture",
     "KMeans": "distem.estimators.kmeans",
     "RegressionMixture": "distem.estimators.regression",
 }
 
-__all__ = ["GaussianMixture", "KMeans", "RegressionMixture", "__version__"]
+__all__ = [
+    "GMMHMM",
+    "CategoricalHMM",
+    "GaussianHMM",
+    "GaussianMixture",
+    "KMeans",
+    "PoissonHMM",
+    "RegressionMixture",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -12,6 +12,7 @@ import xarray as xr
 
 from distem.data.arrays import from_array
 from distem.data.grid import Grid
+from distem.data.sequences import Beginnings
 from distem.data.transform import Transform
 from distem.errors import DataError
 from distem.types import Block
@@ -47,6 +48,7 @@ class DaskInput:
     weights: Any
     features: tuple[str, ...]
     grid: Grid
+    beginnings: Beginnings | None = None
 
     @property
     def n(self) -> int:
@@ -65,7 +67,8 @@ class DaskInput:
         transform = transform or Transform()
         boxes = [self.grid.boxes(chunks) for chunks in self.grid.blocks(self.d)]
         full = [block for block in boxes if block]
-        return lazy_blocks(self.x, self.weights, full, transform, np.dtype(transform.dtype).itemsize)
+        itemsize = np.dtype(transform.dtype).itemsize
+        return lazy_blocks(self.x, self.weights, full, transform, itemsize, self.beginnings)
 
     def locate(self, block: int, row: int) -> tuple[int, dict[str, int]]:
         """C-order number and indices of a block's row."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,9 @@ from distem.data.neighbours import expand_box, spatial_axes
 from distem.data.transform import Transform
 from distem.errors import DamagedChunkError, DataError, DistemError
 from distem.types import Places, Rows
+
+if TYPE_CHECKING:
+    from distem.data.sequences import Beginnings
 
 Raw = tuple[NDArray[Any], NDArray[Any] | None]
 """Values, shape (n, d), in their native dtype (NaN where missing), and weights, shape (n,), or None."""
@@ -71,6 +74,10 @@ class Source:
         How much each feature weighs beside the others in the model's units; empty: all the same.
     stored_dtype : numpy.dtype or None
         Of the values as they are stored, where masking made floats of them.
+    sequence : tuple of str
+        What tells sequences of rows apart, where that is asked for.
+    beginnings : Beginnings or None
+        Which rows begin a sequence; see `distem.data.sequences`.
     """
 
     reader: Reader
@@ -86,6 +93,8 @@ class Source:
     sliced: bool = False
     emphasis: tuple[float, ...] = ()
     stored_dtype: np.dtype[Any] | None = None
+    sequence: tuple[str, ...] = ()
+    beginnings: Beginnings | None = None
 
     @property
     def d(self) -> int:
@@ -201,11 +210,15 @@ class Source:
         """
         transform = transform or Transform()
         size = self.d * np.dtype(transform.dtype).itemsize + (8 if self.weights is not None else 0)
-        blocks = []
+        blocks, first = [], 0
+        bare = self if self.beginnings is None else replace(self, beginnings=None)
         for index, chunks in enumerate(self.grid.blocks(self.d)):
             n = sum(map(box_rows, self.boxes(chunks, halo))) if halo else self.grid.rows(chunks)
-            owner = _Slice(self.grid, *self.read(chunks, halo)) if self.sliced else self
-            blocks.append(SourceBlock(index, n, n * size, owner, transform, chunks.start, chunks.stop, halo))
+            owner = _Slice(self.grid, *self.read(chunks, halo)) if self.sliced else bare
+            begins = None if self.beginnings is None else self.beginnings.within(first, first + n)
+            at = chunks.start, chunks.stop
+            blocks.append(SourceBlock(index, n, n * size, owner, transform, *at, halo, begins))
+            first += n
         return blocks
 
     def locate(self, block: int, row: int) -> tuple[int, dict[str, int]]:
@@ -227,6 +240,7 @@ class Source:
             "weights": self.weights,
             "dtype": self.dtype.str,
             **grid,
+            **({"sequence": list(self.sequence)} if self.beginnings is not None else {}),
         }
 
     def require(self, features: Sequence[str]) -> None:
@@ -279,6 +293,8 @@ class SourceBlock:
         The run of chunks.
     halo : int
         Pixels about each rectangle that are loaded with it.
+    beginnings : Beginnings or None
+        Which of its rows begin a sequence.
     """
 
     index: int
@@ -289,6 +305,7 @@ class SourceBlock:
     start: int
     stop: int
     halo: int = 0
+    beginnings: Beginnings | None = None
 
     @property
     def chunks(self) -> range:
@@ -304,7 +321,9 @@ class SourceBlock:
             If a stored chunk cannot be decoded.
         """
         places = Places(tuple(self.owner.boxes(self.chunks, self.halo)), self.owner.grid.shape)
-        return replace(self.transform.rows(*self.owner.read(self.chunks, self.halo)), places=places)
+        begins = None if self.beginnings is None else self.beginnings.of(places)
+        rows = self.transform.rows(*self.owner.read(self.chunks, self.halo))
+        return replace(rows, places=places, begins=begins)
 
 
 def _boxes(grid: Grid, chunks: range, halo: int) -> list[Box]:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from distem.types import Bools, Float64, Floats, Rows
 
-Missing = Literal["drop", "keep"]
+Missing = Literal["drop", "keep", "marginalise"]
 Precision = Literal["float64", "float32"]
 
 _TILE = 1 << 17  # elements converted at a time: the float64 temporary stays in cache
@@ -26,8 +26,9 @@ class Transform:
 
     Attributes
     ----------
-    missing : {"drop", "keep"}
-        Leave out rows with a missing or infinite feature or weight, or hand them on as they are.
+    missing : {"drop", "keep", "marginalise"}
+        Leave out rows with a missing or infinite feature or weight, hand them on as they are, or keep
+        their places with NaN in every feature.
     shift : ndarray of float64, shape (d,), or None
         In the data's units.
     scale : ndarray of float64, shape (d,), or None
@@ -160,6 +161,8 @@ class Transform:
             with np.errstate(invalid="ignore", over="ignore"):
                 kept = values if self.is_identity else self._forward(values)
                 return Rows(np.ascontiguousarray(kept, dtype=self.dtype), mass)
+        if self.missing == "marginalise":
+            return Rows(self._in_place(values), mass)
         good = None if mass is None else np.isfinite(mass)
         if good is not None and good.all():
             good = None
@@ -179,6 +182,16 @@ class Transform:
         if self.matrix is not None:
             return replace(self, matrix=self.matrix * factors)
         return replace(self, scale=(1.0 if self.scale is None else self.scale) / factors)
+
+    def _in_place(self, values: NDArray[Any]) -> Floats:
+        """Transform rows; those with a missing or infinite feature become NaN."""
+        z, finite = self._convert(values)
+        if not finite and values.dtype.kind == "f":
+            missing = ~_finite_rows(values)
+            if missing.any():
+                z = z.copy() if z is values else z
+                z[missing] = np.nan
+        return z
 
     @property
     def log_jacobian(self) -> float:

@@ -8,6 +8,7 @@ leads back) the call is repeated in log space. One thread, the GIL released, one
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 
@@ -470,3 +471,16 @@ def best_path(
             total += log_transition[path[t - 1] if t else before, path[t]]
         total += log_emission[t, path[t]]
     return path, total
+
+
+def warm() -> float:
+    """Compile all kernels, and return the seconds it took."""
+    begun = time.perf_counter()
+    emission, begins = np.zeros((2, 2)), np.array([True, False])
+    logs = np.log(np.full(2, 0.5)), np.log(np.full((2, 2), 0.5))
+    _, _, filtered, likelihoods, scaled = remember(emission, begins, *logs, np.zeros(2))
+    smooth_on(emission, begins, *logs, np.zeros(2), np.zeros(2), filtered, likelihoods, scaled)
+    transfer(emission, begins, *logs)
+    best_transfer(emission, begins, *logs)
+    best_path(emission, begins, *logs, -1, -1)
+    return time.perf_counter() - begun

@@ -110,7 +110,15 @@ class CategoricalTheta:
 
 @dataclass(frozen=True, eq=False)
 class Categorical:
-    """One symbol a row, 0 to m - 1: the rows' only feature."""
+    """One symbol a row, 0 to m - 1: the rows' only feature.
+
+    Parameters
+    ----------
+    symbols : int
+        How many there are at least, m.
+    """
+
+    symbols: int = 1
 
     def log_density(self, rows: Rows, theta: CategoricalTheta) -> Float64:
         """Log probabilities of the symbols, shape (n, k)."""

@@ -121,7 +121,7 @@ class MarkovStats(Stats):
     n : int
         Rows.
     total : float
-        Rows, as a number to divide by.
+        Rows that are not missing, as a number to divide by.
     log_likelihood : float
         Of the rows under the parameters of the pass.
     moments : Moments
@@ -241,7 +241,7 @@ class HiddenMarkov:
             part, resp = _observed(Rows(rows.values[tile]), resp)
             moments = self.component.accumulate(part, resp, params.theta)
             size = tile.stop - tile.start
-            here = MarkovStats(size, float(size), 0.0, moments, pairs, first)
+            here = MarkovStats(size, float(part.n), 0.0, moments, pairs, first)
             stats = here if stats is None else stats + here
         if stats is None:
             moments = self.component.accumulate(rows, np.empty((0, k)), params.theta)

@@ -119,6 +119,8 @@ class DrawSample:
         keep = keys < (self.size + 6.0 * np.sqrt(self.size) + 20.0) / max(self.n, 1)
         if rows.weights is not None:  # `n` counts the rows of weight zero: too few could pass
             keep = rows.weights > 0.0
+        if rows.begins is not None:  # rows of sequences keep their places where they are missing
+            keep &= np.isfinite(rows.values).all(axis=1)
         weights = None if rows.weights is None else rows.weights[keep]
         addresses = None if rows.places is None else rows.addresses[keep]
         return Sample.of(self.size, keys[keep], Rows(rows.values[keep], weights), addresses)

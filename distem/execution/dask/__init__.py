@@ -7,6 +7,8 @@ from distem.execution.dask.arrays import is_dask as is_dask
 from distem.execution.dask.arrays import lazy_blocks as lazy_blocks
 from distem.execution.dask.arrays import lazy_weights as lazy_weights
 from distem.execution.dask.arrays import map_rows as map_rows
+from distem.execution.dask.chains import in_order as in_order
+from distem.execution.dask.chains import map_chains as map_chains
 from distem.execution.dask.cluster import connect as connect
 from distem.execution.dask.cluster import current_client as current_client
 from distem.execution.dask.cluster import local as local

@@ -16,7 +16,7 @@ from distributed import Client, Future
 from numpy.typing import DTypeLike, NDArray
 
 from distem.errors import DataError
-from distem.types import Places, Rows
+from distem.types import Bools, Places, Rows
 
 if TYPE_CHECKING:
     import dask.array as da
@@ -27,6 +27,16 @@ class Transformer(Protocol):
 
     def rows(self, values: NDArray[Any], weights: NDArray[Any] | None) -> Rows:
         """Scale, mask and cast."""
+
+
+class Beginner(Protocol):
+    """Knows which rows begin a sequence."""
+
+    def of(self, places: Places) -> Bools:
+        """For each row of a block."""
+
+    def within(self, start: int, stop: int) -> Any:
+        """The same for some rows alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,8 @@ class LazyBlock:
         From stored rows to the model's.
     places : Places
         The rectangles themselves.
+    beginnings : Beginner or None
+        Which rows begin a sequence.
     """
 
     index: int
@@ -54,19 +66,24 @@ class LazyBlock:
     weights: tuple[Any, ...] | None
     transform: Transformer
     places: Places
+    beginnings: Beginner | None = None
 
     def load(self) -> Rows:
         """Compute the rows."""
         wanted = [*self.parts, *(self.weights or ())]
-        return _stack(dask.compute(*wanted, scheduler="synchronous"), self.places, self.transform)
+        arrays = dask.compute(*wanted, scheduler="synchronous")
+        return _stack(arrays, self.places, self.transform, self.beginnings)
 
 
-def _stack(arrays: Sequence[Any], places: Places, transform: Transformer) -> Rows:
+def _stack(
+    arrays: Sequence[Any], places: Places, transform: Transformer, beginnings: Beginner | None
+) -> Rows:
     """Rows of rectangles: first the values of each, then their weights if there are any."""
     parts = len(places.boxes)
     values = [np.asarray(a).reshape(-1, a.shape[-1]) for a in arrays[:parts]]
     weights = [np.asarray(a, dtype=np.float64).ravel() for a in arrays[parts:]]
-    return replace(transform.rows(_joined(values), _joined(weights) if weights else None), places=places)
+    rows = transform.rows(_joined(values), _joined(weights) if weights else None)
+    return replace(rows, places=places, begins=None if beginnings is None else beginnings.of(places))
 
 
 def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -76,15 +93,18 @@ def _joined(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
 def computed(client: Client, blocks: Sequence[LazyBlock], key: str) -> Future:
     """Rows of blocks whose graphs the cluster computes: what it already holds stays where it is."""
     arrays = [client.compute([*block.parts, *(block.weights or ())]) for block in blocks]
-    places = [block.places for block in blocks]
+    places = [(block.places, block.beginnings) for block in blocks]
     return client.submit(_load_computed, arrays, places, blocks[0].transform, key=key, pure=False)
 
 
 def _load_computed(
-    blocks: Sequence[Sequence[Any]], places: Sequence[Places], transform: Transformer
+    blocks: Sequence[Sequence[Any]],
+    places: Sequence[tuple[Places, Beginner | None]],
+    transform: Transformer,
 ) -> list[Rows]:
     return [
-        _stack(arrays, where, transform).remembering() for arrays, where in zip(blocks, places, strict=True)
+        _stack(arrays, where, transform, beginnings).remembering()
+        for arrays, (where, beginnings) in zip(blocks, places, strict=True)
     ]
 
 
@@ -134,6 +154,7 @@ def lazy_blocks(
     boxes: Sequence[Sequence[tuple[slice, ...]]],
     transform: Transformer,
     itemsize: int,
+    beginnings: Beginner | None = None,
 ) -> list[LazyBlock]:
     """Blocks of a Dask array.
 
@@ -149,14 +170,19 @@ def lazy_blocks(
         Applied on loading.
     itemsize : int
         Bytes of a value once decoded.
+    beginnings : Beginner, optional
+        Which rows begin a sequence.
     """
-    blocks = []
+    blocks, first = [], 0
     for index, block in enumerate(boxes):
         n = sum(math.prod(s.stop - s.start for s in box) for box in block)
         parts = tuple(x[box] for box in block)
         weighed = None if weights is None else tuple(weights[box] for box in block)
         places = Places(tuple(block), x.shape[:-1])
-        blocks.append(LazyBlock(index, n, n * x.shape[-1] * itemsize, parts, weighed, transform, places))
+        begins = None if beginnings is None else beginnings.within(first, first + n)
+        size = n * x.shape[-1] * itemsize
+        blocks.append(LazyBlock(index, n, size, parts, weighed, transform, places, begins))
+        first += n
     return blocks
 
 

@@ -1,0 +1,282 @@
+"""Hidden Markov estimators: hmmlearn's iterations, any chunking, sequences, missing rows, bad input."""
+
+from __future__ import annotations
+
+import warnings
+
+import dask.array as da
+import numpy as np
+import pytest
+import xarray as xr
+from hmmlearn import hmm
+from sklearn.exceptions import ConvergenceWarning
+
+import distem
+from distem.errors import DataError, FitError
+
+COVARIANCES = ("full", "tied", "diag", "spherical")
+
+
+def series(n=600, seed=0):
+    rng = np.random.default_rng(seed)
+    level = np.repeat(rng.integers(0, 3, n // 20), 20)
+    return np.stack([level * 3.0, -level], axis=1) + rng.normal(size=(n, 2))
+
+
+LENGTHS = [250, 50, 300]
+
+
+def theirs(kind, k, **options):
+    options = {"n_components": k, "n_iter": 1, "tol": -np.inf, "init_params": ""} | options
+    flat = {"covars_prior": 0.0, "min_covar": 0.0}
+    made = {
+        "gaussian": lambda: hmm.GaussianHMM(**options, **flat, params="stmc"),
+        "poisson": lambda: hmm.PoissonHMM(**options, lambdas_prior=0.0, lambdas_weight=0.0, params="stl"),
+        "categorical": lambda: hmm.CategoricalHMM(**options, params="ste"),
+        "gmm": lambda: hmm.GMMHMM(**options, min_covar=0.0, params="stmcw"),
+    }[kind]()
+    made.startprob_ = np.full(k, 1.0 / k)
+    made.transmat_ = np.full((k, k), 0.1 / (k - 1)) + np.eye(k) * (0.9 - 0.1 / (k - 1))
+    return made
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_iterations_of_gaussian_states_are_hmmlearns(covariance):
+    x = series()
+    ours = distem.GaussianHMM(3, covariance, init_params="", n_iter=1, tol=0.0)
+    other = theirs("gaussian", 3, covariance_type=covariance)
+    ours.startprob_, ours.transmat_ = other.startprob_, other.transmat_
+    ours.means_ = other.means_ = x[[5, 100, 300]]
+    eyes = {"full": np.stack([np.eye(2)] * 3), "tied": np.eye(2), "diag": np.ones((3, 2))}
+    ours.covars_ = other.covars_ = eyes.get(covariance, np.ones(3))
+    for _ in range(6):
+        assert ours.score(x, LENGTHS) == pytest.approx(other.score(x, LENGTHS), rel=1e-10)
+        np.testing.assert_allclose(ours.predict_proba(x, LENGTHS), other.predict_proba(x, LENGTHS), atol=1e-8)
+        ours.fit(x, LENGTHS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            other.fit(x, LENGTHS)
+        for name in ("startprob_", "transmat_", "means_"):
+            np.testing.assert_allclose(getattr(ours, name), getattr(other, name), rtol=0, atol=1e-8)
+        # hmmlearn keeps a spherical one once a feature
+        kept = other.covars_[::2] if covariance == "spherical" else other.covars_
+        np.testing.assert_allclose(ours.covars_, kept, rtol=0, atol=1e-8)
+    for one, two in zip(ours.decode(x, LENGTHS), other.decode(x, LENGTHS), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-10)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag", "spherical"])
+def test_an_iteration_of_mixed_states_is_hmmlearns_but_for_where_it_takes_covariances(covariance):
+    """hmmlearn takes them about the means before the step, which is not where the likelihood is largest."""
+    x = series()
+    ours = distem.GMMHMM(2, 2, covariance, init_params="", n_iter=1, tol=0.0)
+    other = theirs("gmm", 2, n_mix=2, covariance_type=covariance)
+    ours.startprob_, ours.transmat_ = other.startprob_, other.transmat_
+    start = np.array([[[0.0, 0.0], [2.0, -1.0]], [[4.0, -1.0], [6.0, -2.0]]])
+    ours.means_ = other.means_ = start
+    ours.weights_ = other.weights_ = np.array([[0.4, 0.6], [0.7, 0.3]])
+    shape = {"full": (2, 2, 1, 1), "diag": (2, 2, 1), "spherical": (2, 2)}[covariance]
+    ones = np.ones(shape) * (np.eye(2) if covariance == "full" else np.ones(2 if covariance == "diag" else 1))
+    ours.covars_ = other.covars_ = ones
+    assert ours.score(x, LENGTHS) == pytest.approx(other.score(x, LENGTHS), rel=1e-10)
+    ours.fit(x, LENGTHS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other.fit(x, LENGTHS)
+    for name in ("startprob_", "transmat_", "weights_", "means_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(other, name), rtol=0, atol=1e-8)
+    shift = ours.means_ - start
+    went = {
+        "full": shift[..., :, None] * shift[..., None, :],
+        "diag": shift**2,
+        "spherical": (shift**2).mean(axis=2),
+    }[covariance]
+    np.testing.assert_allclose(ours.covars_ + went, other.covars_, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_mixed_states_climb_and_are_a_chain_of_more_states(covariance):
+    x = series()
+    mixed = distem.GMMHMM(2, 3, covariance, random_state=0, n_iter=25, tol=1e-9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        mixed.fit(x, LENGTHS)
+    assert (np.diff(mixed.monitor_.history) > -1e-8).all()
+    flat = distem.GaussianHMM(6, "full")
+    flat.startprob_ = (mixed.startprob_[:, None] * mixed.weights_).ravel()
+    ways = mixed.transmat_[:, None, :, None] * np.ones((1, 3, 1, 1)) * mixed.weights_[None, None]
+    flat.transmat_, flat.means_ = ways.reshape(6, 6), mixed.means_.reshape(6, 2)
+    given = np.repeat(mixed.covars_[:, None], 3, axis=1) if covariance == "tied" else mixed.covars_
+    given = given.reshape(6, *given.shape[2:])
+    if covariance == "diag":
+        given = given[:, :, None] * np.eye(2)
+    elif covariance == "spherical":
+        given = given[:, None, None] * np.eye(2)
+    flat.covars_ = given
+    assert mixed.score(x, LENGTHS) == pytest.approx(flat.score(x, LENGTHS), rel=1e-10)
+
+
+def test_iterations_of_counts_and_symbols_are_hmmlearns():
+    rng = np.random.default_rng(1)
+    counts = rng.poisson(np.repeat([2.0, 9.0, 4.0], 100))[:, None]
+    symbols = np.where(rng.random(300) < 0.7, np.repeat([0, 1, 2], 100), rng.integers(0, 4, 300))[:, None]
+    symbols[:4, 0] = [0, 1, 2, 3]
+    cases = {
+        "poisson": (distem.PoissonHMM, counts, "lambdas_", np.array([[1.0], [5.0]])),
+        "categorical": (
+            distem.CategoricalHMM,
+            symbols,
+            "emissionprob_",
+            np.array([[0.4, 0.3, 0.2, 0.1], [0.1, 0.2, 0.3, 0.4]]),
+        ),
+    }
+    for kind, (estimator, x, name, start) in cases.items():
+        ours, other = estimator(2, init_params="", n_iter=1, tol=0.0), theirs(kind, 2)
+        ours.startprob_, ours.transmat_ = other.startprob_, other.transmat_
+        setattr(ours, name, start)
+        setattr(other, name, start.copy())
+        if kind == "categorical":
+            other.n_features = 4
+        for _ in range(5):
+            assert ours.score(x) == pytest.approx(other.score(x), rel=1e-10)
+            ours.fit(x)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                other.fit(x)
+            for field in ("startprob_", "transmat_", name):
+                np.testing.assert_allclose(getattr(ours, field), getattr(other, field), rtol=0, atol=1e-8)
+        np.testing.assert_array_equal(ours.predict(x), other.predict(x))
+
+
+def test_a_lazy_array_gives_the_answers_of_one_in_memory_whatever_its_chunks():
+    x = series()
+    x[40:60] = np.nan
+    whole = distem.GaussianHMM(3, "full", random_state=0, n_iter=60, tol=1e-6).fit(x, LENGTHS)
+    for chunks in ((600,), (217, 1, 382), (61,) * 9 + (51,)):
+        lazy = da.from_array(x, chunks=(chunks, 1))
+        found = distem.GaussianHMM(3, "full", random_state=0, n_iter=60, tol=1e-6).fit(lazy, LENGTHS)
+        np.testing.assert_allclose(found.means_, whole.means_, rtol=0, atol=1e-8)
+        answers = whole.predict_proba(lazy, LENGTHS), whole.predict(lazy, LENGTHS)
+        assert all(isinstance(a, da.Array) for a in answers)
+        assert answers[0].chunks[0] == chunks
+        np.testing.assert_allclose(answers[0].compute(), whole.predict_proba(x, LENGTHS), rtol=0, atol=1e-10)
+        np.testing.assert_array_equal(answers[1].compute(), whole.predict(x, LENGTHS))
+        assert whole.score(lazy, LENGTHS) == pytest.approx(whole.score(x, LENGTHS), abs=1e-8)
+        assert float(whole.decode(lazy)[0]) == pytest.approx(whole.decode(x)[0], abs=1e-8)
+
+
+def test_the_dimensions_before_the_last_two_are_sequences():
+    x = series().reshape(3, 200, 2)
+    apart = distem.GaussianHMM(3, "diag", random_state=0, n_iter=40).fit(x.reshape(600, 2), [200] * 3)
+    stood = distem.GaussianHMM(3, "diag", random_state=0, n_iter=40).fit(x)
+    np.testing.assert_array_equal(stood.means_, apart.means_)
+    hours = xr.DataArray(
+        da.from_array(x, chunks=(2, 70, 2)), dims=("airport", "hour", "feature"), coords={"hour": range(200)}
+    )
+    found = stood.predict_proba(hours)
+    assert found.dims == ("airport", "hour", "component")
+    assert found.chunks[:2] == hours.chunks[:2]
+    np.testing.assert_allclose(found.values, stood.predict_proba(x), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(stood.score_sequences(x).sum(), stood.score(hours))
+    np.testing.assert_allclose(
+        stood.score_sequences(x), stood.score_sequences(x.reshape(600, 2), [200] * 3), rtol=1e-12
+    )
+    lazily = distem.GaussianHMM(3, "diag", random_state=0, n_iter=40).fit(hours)
+    np.testing.assert_allclose(lazily.means_, stood.means_, rtol=0, atol=1e-8)
+
+
+def test_a_row_that_was_not_observed_says_nothing_and_keeps_its_place():
+    """Against the sum over all that it could have been: a chain of symbols."""
+    model = distem.CategoricalHMM(2)
+    model.startprob_, model.transmat_ = np.array([0.3, 0.7]), np.array([[0.9, 0.1], [0.4, 0.6]])
+    model.emissionprob_ = np.array([[0.5, 0.2, 0.3], [0.1, 0.7, 0.2]])
+    x = np.array([[0.0], [np.nan], [2.0], [1.0]])
+    each = [model.score(np.where(np.isnan(x), symbol, x)) for symbol in range(3)]
+    assert model.score(x) == pytest.approx(np.logaddexp.reduce(each), abs=1e-12)
+    assert model.predict(x).shape == (4,)
+
+
+def test_attributes_set_by_hand_answer_without_a_fit():
+    model = distem.GaussianHMM(2, "full")
+    model.startprob_, model.transmat_ = np.full(2, 0.5), np.array([[0.9, 0.1], [0.1, 0.9]])
+    model.means_, model.covars_ = np.array([[0.0], [9.0]]), np.ones((2, 1, 1))
+    np.testing.assert_array_equal(model.predict([[0.1], [9.2], [8.8]]), [0, 1, 1])
+    x, states = model.sample(2000, random_state=3)
+    assert (model.predict(x) == states).mean() > 0.99
+    np.testing.assert_allclose(model.get_stationary_distribution(), [0.5, 0.5])
+    model.transmat_ = np.array([[0.9, 0.2], [0.1, 0.9]])
+    with pytest.raises(FitError, match="transmat_"):
+        model.predict([[0.1]])
+
+
+def test_sequences_of_one_row_and_a_fit_told_to_begin_where_it_stood():
+    x = series()
+    model = distem.GaussianHMM(3, random_state=0, n_iter=30).fit(x, [1] * 600)
+    np.testing.assert_allclose(model.transmat_.sum(axis=1), 1.0)
+    again = distem.GaussianHMM(3, random_state=0, n_iter=30, lengths=[1] * 600).fit(x)
+    np.testing.assert_array_equal(again.means_, model.means_)
+    assert model.score(x, [1] * 600) == pytest.approx(model.score_sequences(x, [1] * 600).sum())
+
+
+def test_stationary_ties_the_start():
+    x = np.random.default_rng(0).poisson(np.repeat([3.0, 12.0, 5.0], 60))[:, None]
+    model = distem.PoissonHMM(2, stationary=True, random_state=0, n_iter=200, tol=1e-8).fit(x)
+    np.testing.assert_allclose(model.startprob_, model.get_stationary_distribution(), atol=1e-10)
+    assert model.monitor_.converged
+    assert (np.diff(model.monitor_.history) > -1e-8).all()
+    assert len(model.lower_bounds_) == model.n_iter_ == model.monitor_.iter
+
+
+@pytest.mark.parametrize(
+    ("lengths", "fact"),
+    [
+        ([0, 600], "Sequence 0 has 0 rows"),
+        ([100], "add up to 100"),
+        ([0.5, 599.5], "lengths"),
+        ([-1, 601], "-1"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(lengths, fact):
+    for ask in (distem.GaussianHMM(2).fit, distem.PoissonHMM(2).fit):
+        with pytest.raises(DataError, match=fact):
+            ask(np.abs(np.floor(series())), lengths)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "value", "fact"),
+    [
+        (distem.PoissonHMM, -1.0, "-1 in row 7.*count"),
+        (distem.PoissonHMM, 2.5, "2.5 in row 7.*count"),
+        (distem.CategoricalHMM, 1.5, "1.5 in row 7.*symbol"),
+        (distem.CategoricalHMM, -2.0, "-2 in row 7.*symbol"),
+        (distem.GaussianHMM, np.inf, "infinity"),
+    ],
+)
+def test_what_no_state_can_say_is_refused(estimator, value, fact):
+    x = np.tile([0.0, 1.0], 20)[:, None]
+    model = estimator(1, n_iter=2, tol=0.0).fit(x)
+    x[7] = value
+    with pytest.raises(DataError, match=fact):
+        estimator(1).fit(x)
+    with pytest.raises(DataError, match=r"row 7|infinity"):
+        model.predict(x)
+    with pytest.raises(DataError, match="features"):
+        model.predict(np.zeros((3, 2)))
+    if estimator is distem.CategoricalHMM:
+        with pytest.raises(DataError, match="from 0 to 1"):
+            model.score([[2.0]])
+
+
+def test_an_unfinished_fit_says_so():
+    with pytest.warns(ConvergenceWarning):
+        distem.GaussianHMM(3, n_iter=1, tol=1e-9, random_state=0).fit(series())
+
+
+def test_far_from_the_origin_and_at_any_magnitude():
+    x = series()
+    plain = distem.GaussianHMM(3, "full", random_state=0, n_iter=30).fit(x)
+    far = distem.GaussianHMM(3, "full", random_state=0, n_iter=30).fit(x + 1e7)
+    np.testing.assert_allclose(far.covars_, plain.covars_, rtol=1e-5)
+    huge = distem.GaussianHMM(3, "full", random_state=0, n_iter=30).fit(x * 1e150)
+    assert np.isfinite(huge.score(x * 1e150))
+    np.testing.assert_array_equal(huge.predict(x * 1e150), plain.predict(x))
