@@ -260,8 +260,9 @@ def _memory(
     writing = 8 * rows * (given * (2 if work.drops else 1) + 2 * max(widths, default=0)) if widths else 0
     if work.halo_rows:  # the same with what lies about the block, and what smoothing makes of it
         larger = work.halo_rows / rows
-        around = 9 * source.chunk_nbytes + SMOOTHING_BYTES
-        writing = int(larger * (writing + 8 * rows * 3 * max(work.components) + reading + decoded)) + around
+        around = 9 * source.chunk_nbytes * source.stored_bytes // source.raw_bytes + SMOOTHING_BYTES
+        more = int((larger - 1.0) * (reading + working))
+        writing = int(larger * (writing + 8 * rows * 3 * max(work.components))) + more + around
     # sums wait on every level of the tree; samples grow as they are added, but for weighted ones
     waiting = longest.bit_length() + 3 + (MERGED_AT_ONCE if len(spans) > MERGED_AT_ONCE else 0)
     statistics = 8 * (1 + work.folds) * sum(work.sums)

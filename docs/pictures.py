@@ -1,6 +1,7 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
-The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml.
+The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml; segments takes two,
+a mixture and k-means on one photograph, as docs/segmentation.md has them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Ellipse
+from matplotlib.patches import Ellipse, Rectangle
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 PAIRS = (("dep_delay", "arr_delay"), ("air_time", "distance"), ("distance", "dep_delay"))
@@ -95,7 +96,47 @@ def hard_soft(run: str) -> None:
     figure.savefig(IMAGES / "hard_soft.png", dpi=110)
 
 
-PICTURES = {"flights": flights, "hard_soft": hard_soft}
+ZOOM = (slice(215, 305), slice(440, 590))  # rows and columns of the soft edge that is shown enlarged
+
+
+def segments(soft: str, hard: str) -> None:
+    """A photograph, its segments, how sure they are; and an edge, by k-means and by the mixture."""
+    trees = [xr.open_datatree(f"{run}/result.zarr") for run in (soft, hard)]
+    held = [tree["picture"].to_dataset().isel(frame=0) for tree in trees]
+    photograph, unsure = held[0]["picture"].values, held[0]["uncertainty"].values
+    labels = held[0]["palette"].values[held[0]["label"].values]
+    probability = trees[0]["assignment"].to_dataset()["probability"].values
+    mixed = np.rint(probability @ held[0]["palette"].values.astype(float)).astype(np.uint8)
+    cut = held[1]["palette"].values[held[1]["label"].values]
+    figure = Figure(figsize=(12, 5.4), layout="constrained")
+    panels = figure.subplots(2, 3)
+    whole = ((photograph, "the photograph"), (labels, "segments, in their mean colours"))
+    for axes, (values, title) in zip(panels[0], whole, strict=False):
+        axes.imshow(values, interpolation="none")
+        axes.set_title(title)
+    drawn = panels[0, 2].imshow(unsure, cmap="cividis", vmin=0, interpolation="none")
+    figure.colorbar(drawn, ax=panels[0, 2], label="probability that the label is wrong")
+    panels[0, 2].set_title("uncertainty")
+    rows, columns = ZOOM
+    zoomed = (
+        (photograph, "a blurred edge of it"),
+        (cut, "k-means: hard edges"),
+        (mixed, "the mixture: colours by probability"),
+    )
+    for axes, (values, title) in zip(panels[1], zoomed, strict=True):
+        extent = (columns.start, columns.stop, rows.stop, rows.start)
+        axes.imshow(values[ZOOM], interpolation="none", extent=extent)
+        axes.set_title(title)
+    panels[0, 0].add_patch(
+        Rectangle((columns.start, rows.start), 150, 90, fill=False, edgecolor="#ffd600", linewidth=1.5)
+    )
+    for axes in panels.ravel():
+        axes.set(xlabel="x (pixel)", ylabel="y (pixel)")
+        axes.label_outer(remove_inner_ticks=False)
+    figure.savefig(IMAGES / "segments.png", dpi=100)
+
+
+PICTURES = {"flights": flights, "hard_soft": hard_soft, "segments": segments}
 
 if __name__ == "__main__":
-    PICTURES[sys.argv[1]](sys.argv[2])
+    PICTURES[sys.argv[1]](*sys.argv[2:])
