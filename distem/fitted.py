@@ -96,10 +96,18 @@ class FittedModel:
         """What brings the log-likelihood of a row to the data's units."""
         return self.family.offset(self.model, self.transform)
 
-    def assign(self, rows: Rows, *, probability: bool = True) -> Assignment:
-        """Assign rows that `transform` has been applied to; log densities are in the data's units."""
-        found = self.model.assign(rows, self.params, probability=probability)
-        return replace(found, log_density=found.log_density + self.offset)
+    def assign(self, rows: Rows, *, probability: bool = True, message: Any = None) -> Assignment:
+        """Assign rows that `transform` has been applied to; log densities are in the data's units.
+
+        `message` is what reaches a block of a chain from outside.
+        """
+        if rows.begins is None:
+            alone = self.model.assign(rows, self.params, probability=probability)
+            return replace(alone, log_density=alone.log_density + self.offset)
+        chain: Any = self.model
+        found: Assignment = chain.assign(rows, self.params, probability=probability, boundary=message)
+        offset = np.where(np.isfinite(rows.values).all(axis=1), self.offset, 0.0)
+        return replace(found, log_density=found.log_density + offset)
 
     def dataset(self) -> xr.Dataset:
         """The model as a dataset: parameters in the data's units, and the exact ones behind `scaled_`."""

@@ -10,8 +10,10 @@ from distem.assignment import AssignRows
 from distem.data import results
 from distem.data.assignment import create_assignment
 from distem.data.encoding import Encoding
-from distem.data.open import KINDS, open_like
+from distem.data.open import KINDS, open_like, open_source
+from distem.data.sequences import in_sequences
 from distem.data.source import Source
+from distem.em.links import Linked
 from distem.errors import ConfigError, RunFolderError
 from distem.execution.base import Executor
 from distem.fitted import FittedModel
@@ -78,9 +80,10 @@ def predict(
     try:
         results.create_result(str(out))
         writer = create_assignment(str(out), source, model.k, model.family.answers, encoding=encoding)
-        blocks = source.blocks(replace(model.transform, missing="drop"))
+        chained = isinstance(model.model, Linked)
+        blocks = source.blocks(replace(model.transform, missing="marginalise" if chained else "drop"))
         with executor.open(blocks, resident=False) as opened:
-            opened.map_reduce(AssignRows(model, writer))
+            opened.map_reduce(AssignRows.over(opened, model, writer))
         results.write_group(str(out), "model", model.dataset())
         results.finalise(str(out))
     except BaseException:
@@ -90,4 +93,11 @@ def predict(
 
 def open_for(model: FittedModel, path: str, kind: str | None = None) -> Source:
     """Open data for a model: the features it was fitted to, wherever they now lie."""
-    return open_like(model.source, kind_of(path, kind), path)
+    source = open_like(model.source, kind_of(path, kind), path)
+    if not isinstance(model.model, Linked):
+        return source
+
+    def again(column: str) -> Source:
+        return open_source(kind_of(path, kind), path, features=(column,))
+
+    return in_sequences(source, tuple(model.source.get("sequence", ())), again)

@@ -115,7 +115,17 @@ def plan(config: Config, say: Callable[[str], None] = silent_note) -> Plan:
         The data cannot be opened as the config says.
     """
     prepare(config, say)
-    return _plan(config, config.data.build(config.locate), None)
+    return _plan(config, _source(config), None)
+
+
+def _source(config: Config) -> Source:
+    """The data, as the kind of model takes it."""
+
+    def again(column: str) -> Source:
+        own = config.data.model_copy(update={"features": (column,), "feature_dim": None, "weights": None})
+        return own.build(config.locate)
+
+    return config.model.arrange(config.data.build(config.locate), again)
 
 
 def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
@@ -135,7 +145,8 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             sums=[config.model.sums(k, source.d) for k in components],
             variables=config.output.variables,
             sample_rows=config.fit.sample_rows,
-            drops=config.data.missing != "error",
+            drops=config.data.missing == "drop",
+            working_bytes=config.model.working_bytes,
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
             folds=config.fit.folds if config.fit.select == "cv" else 0,
@@ -265,7 +276,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         if hasattr(work, "prepare"):
             with writing(config.locate(config.data.path)):
                 work.prepare(config, lambda message: tell(Note(message)))
-        source = config.data.build(config.locate)
+        source = _source(config)
         _plan_without_cluster(config, source)
         stack.enter_context(writing(str(folder.path)))
         stack.enter_context(_nothing_left(folder))

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from distem import decoded
 from distem.assignment import AssignRows
 from distem.config import Config
 from distem.data import results
@@ -204,6 +205,7 @@ def scan(session: Session) -> Scanned:
     raw = source.blocks(Transform.identity("keep"))
     with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
         found = session.passes(blocks).map_reduce(ScanPass(scatter=full))
+        config.model.examine(session.passes(blocks), found, source)
     check(found, source.features, config.data.missing, source.locate)
     least = max(config.model.n_components)
     if found.usable < least:
@@ -211,12 +213,13 @@ def scan(session: Session) -> Scanned:
             f"The data has {found.usable} usable rows, fewer than the {least} components asked for.",
             "Ask for fewer components.",
         )
-    for remark in remarks(found, source.features):
+    for remark in remarks(found, source.features, config.data.missing):
         session.observe(Warned(remark))
     with one_blas_thread():
         transform = transform_for(found, config.data.scale, config.fit.precision)
         if any(factor != 1.0 for factor in source.emphasis):
             transform = transform.emphasised(np.array(source.emphasis))
+        transform = config.model.units(transform)
     ready = source.blocks(transform)
     with session.interruptible():  # resident rows are read in here
         opened = session.resources.enter_context(
@@ -237,7 +240,7 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         The data changed since the checkpoint.
     """
     session.observe(PhaseStarted("seed"))
-    config = session.config
+    config = session.config.model_copy(update={"model": session.config.model.seen(scanned.scan)})
     kept = session.checkpoints.latest("seed")
     if kept is not None and kept[1]["fingerprint"] != scanned.fingerprint:
         raise DataError(
@@ -481,7 +484,7 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
     )
     asked = session.config.output.smoothing
     if asked is None:
-        return scanned.blocks.map_reduce(AssignRows(fitted.model, writer))
+        return scanned.blocks.map_reduce(AssignRows.over(scanned.blocks, fitted.model, writer))
     smoothing, partitions = asked.build(), session.config.cluster.partitions
     blocks = session.source.blocks(scanned.transform, smoothing.halo)
     with session.executor.open(blocks, resident=False, partitions=partitions) as opened:
@@ -490,7 +493,7 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
 
 def publish(
     session: Session,
-    scanned: Scanned,  # noqa: ARG001 -- a pipeline hands on what the stages before gave it
+    scanned: Scanned,
     seeded: Seeded,
     fitted: Fitted,
     more: Mapping[str, xr.Dataset] | None = None,
@@ -518,6 +521,22 @@ def publish(
         "sample",
         sample_dataset(fitted.model, sample.values[:REPORT_ROWS], sample.weights[:REPORT_ROWS]),
     )
+    if session.config.model.chained:
+        more = _of_sequences(session, scanned, fitted) | dict(more or {})
     for name, dataset in (more or {}).items():
         results.write_group(path, name, dataset)
     results.finalise(path)
+
+
+def _of_sequences(session: Session, scanned: Scanned, fitted: Fitted) -> dict[str, xr.Dataset]:
+    """What a chain of states has to show besides: a decoded stretch, and scores where they are asked for."""
+    config, found = session.config, {}
+    written = config.output.variables
+    if written:
+        name = "path" if "path" in written else "label"
+        held = decoded.stretches(session.source, results.assigned(str(session.folder.result), name))
+        if held is not None:
+            found["series"] = held
+    if getattr(config.model, "score_sequences", False):
+        found["sequences"] = decoded.sequence_scores(fitted.model, scanned.blocks)
+    return found

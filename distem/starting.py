@@ -66,7 +66,8 @@ def samples_first(config: Config, n: int, d: int) -> tuple[int, ...]:
     """
     named = isinstance(config.fit.init, str) and config.fit.init in seeding.NAMES
     asked = config.fit.sample_first
-    return asked.sizes(n, d) if asked and named and config.data.weights is None else ()
+    alone = config.data.weights is None and not config.model.chained
+    return asked.sizes(n, d) if asked and named and alone else ()
 
 
 def tries(config: Config) -> int:

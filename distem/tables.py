@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
+from distem.em.links import Linked
 from distem.em.loop import Fit
 from distem.em.selection import Score
 from distem.em.stopping import gain_left
@@ -117,7 +119,11 @@ def selection_dataset(
 
 def sample_dataset(model: FittedModel, values: Float64, weights: Float64) -> xr.Dataset:
     """Some rows of the data in their own units, with their labels, for pictures."""
-    found = model.assign(Rows(np.ascontiguousarray(values)), probability=False)
+    rows = Rows(np.ascontiguousarray(values))
+    if isinstance(model.model, Linked):  # rows of a sample do not follow each other: each by itself
+        model = replace(model, params=model.model.alone(model.params))
+        rows = replace(rows, begins=np.ones(rows.n, dtype=bool))
+    found = model.assign(rows, probability=False)
     return xr.Dataset(
         {
             "values": (("row", "feature"), model.transform.backward_means(values)),

@@ -100,8 +100,10 @@ class DataConfig(Section):
         description="standard: each feature to mean 0 and variance 1; whiten: decorrelate them as well. "
         "Results are in the data's own units all the same.",
     )
-    missing: Literal["error", "drop"] = Field(
-        default="error", description="What a row with a missing feature is: an error, or left out of the fit."
+    missing: Literal["error", "drop", "marginalise"] = Field(
+        default="error",
+        description="What a row with a missing feature is: an error, or left out of the fit; marginalise, "
+        "for sequences of rows: not observed, in its place.",
     )
     weights: Text | None = Field(default=None, description="The variable that holds a weight per row.")
 

@@ -182,7 +182,7 @@ NAMED, GIVEN = Tag("<name>"), Tag("<given>")
 _ONE, _MANY = Tag("<one>"), Tag("<list>")
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-VariableName = Literal["label", "probability", "log_density", "uncertainty", "distance"]
+VariableName = Literal["label", "probability", "log_density", "uncertainty", "distance", "path"]
 InitMethod = Literal["kmeans", "kmeans||", "kmeans++", "random", "random_from_data"]
 INIT_METHODS: tuple[str, ...] = get_args(InitMethod)
 VARIABLES: tuple[VariableName, ...] = ("label", "probability", "log_density", "uncertainty")

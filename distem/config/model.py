@@ -8,14 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field
 
-from distem.config.fields import VARIABLES, CountOrCounts, CovarianceOrList, VariableName, nesting, wrong
+from distem.config.fields import (
+    VARIABLES,
+    Count,
+    CountOrCounts,
+    CovarianceOrList,
+    CovarianceType,
+    TextOrTexts,
+    VariableName,
+    nesting,
+    wrong,
+)
 from distem.config.fit import GivenParameters
 from distem.config.section import Section
 
 if TYPE_CHECKING:
     from distem.config.top import Config
+    from distem.data.scan import Scan
+    from distem.data.source import Source
+    from distem.data.transform import Transform
+    from distem.execution.base import BlockSet
     from distem.models.base import Model
     from distem.models.kmeans import KMeans
+    from distem.models.markov import HiddenMarkov
     from distem.models.mixture import Mixture
     from distem.types import Float64
 
@@ -35,6 +50,8 @@ class ModelConfig(Section):
         What can be written for each row.
     count : str
         The key that says how many components there are.
+    chained : bool
+        Whether a row tells of those beside it: rows come in sequences.
     soft : bool
         Whether a row belongs to its parts by probabilities of its own, which neighbours can sway.
     """
@@ -45,6 +62,7 @@ class ModelConfig(Section):
     can_write: ClassVar[tuple[VariableName, ...]] = VARIABLES
     count: ClassVar[str] = "components"
     soft: ClassVar[bool] = True
+    chained: ClassVar[bool] = False
     on_collapse: Literal["reseed", "drop"] = Field(
         default="reseed", description="What becomes of a component that has lost its rows."
     )
@@ -75,6 +93,26 @@ class ModelConfig(Section):
         """
         raise NotImplementedError
 
+    def arrange(self, source: Source, again: Callable[[str], Source]) -> Source:  # noqa: ARG002
+        """The data as this kind takes it; `again` opens it with a column as its only feature."""
+        return source
+
+    def units(self, transform: Transform) -> Transform:
+        """The transform as this kind takes it."""
+        return transform
+
+    def examine(self, blocks: BlockSet, scan: Scan, source: Source) -> None:
+        """Refuse rows that this kind cannot explain; `blocks` are as they are stored."""
+
+    def seen(self, scan: Scan) -> ModelConfig:  # noqa: ARG002
+        """The same with what was left open and the data tells."""
+        return self
+
+    @property
+    def working_bytes(self) -> int:
+        """Bytes that a thread works with beside a block and its sums."""
+        return 0
+
     @property
     def beside_row(self) -> int:
         """Bytes that passes leave beside each row that stays in memory, for each candidate."""
@@ -90,6 +128,12 @@ class ModelConfig(Section):
 
     def check(self, config: Config) -> None:
         """Refuse what the rest of a config asks for and this kind cannot do."""
+        if config.data.missing == "marginalise" and not self.chained:
+            raise wrong(
+                f"is marginalise, which is for sequences of rows, and kind {self.kind} knows none; use drop",
+                "data",
+                "missing",
+            )
         if config.output.variables and not set(config.output.variables) <= set(self.can_write):
             odd = next(name for name in config.output.variables if name not in self.can_write)
             raise wrong(
@@ -261,5 +305,159 @@ class KMeansConfig(ModelConfig):
             raise wrong("is for mixtures: clusters of k-means have none", "fit", "init", "covariances")
 
 
-AnyModel = Annotated[GaussianMixtureConfig | KMeansConfig, Discriminator("kind")]
+class HiddenMarkovConfig(ModelConfig):
+    """A hidden Markov model: rows in sequences, states that follow each other."""
+
+    kind: Literal["hidden_markov"] = Field(description="A hidden Markov model: rows in sequences.")
+    states: CountOrCounts = Field(
+        description="The number of states; a list makes candidates, all fitted in one read of the data."
+    )
+    emission: Literal["gaussian", "poisson", "categorical"] = Field(
+        default="gaussian",
+        description="What a state says: Gaussian numbers, counts, or one of some symbols (0, 1, 2 ...).",
+    )
+    covariance: CovarianceType = Field(
+        default="full", description="The shape of the covariances of Gaussian states."
+    )
+    sequence: TextOrTexts | None = Field(
+        default=None,
+        description="What tells sequences apart: a dimension of the samples, each index of which is one (all "
+        "but the one that rows follow each other along, and before it); or a variable of ids, one for each "
+        "row; or of offsets, where each begins, and the end. null: all rows are one.",
+    )
+    stationary: bool = Field(
+        default=False, description="Whether sequences start as the chain is in the long run."
+    )
+    symbols: Count | None = Field(
+        default=None, description="How many symbols there are; null: one more than the largest in the data."
+    )
+    reg_covar: Annotated[float, Field(ge=0)] = Field(
+        default=1e-6,
+        description="Added to the variances of Gaussian states, in the scaled features' squared units.",
+    )
+    score_sequences: bool = Field(
+        default=False, description="Write the log-likelihood of every sequence: the group sequences."
+    )
+    count: ClassVar[str] = "states"
+    chained: ClassVar[bool] = True
+    can_write: ClassVar[tuple[VariableName, ...]] = (*VARIABLES, "path")
+    defaults: ClassVar[dict[str, dict[str, Any]]] = {"output": {"variables": (*VARIABLES, "path")}}
+
+    @property
+    def n_components(self) -> tuple[int, ...]:
+        """The candidates' numbers of states, one or more."""
+        return self.states if isinstance(self.states, tuple) else (self.states,)
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """One: the shape of the covariances, or what else the states say."""
+        return (self.covariance if self.emission == "gaussian" else self.emission,)
+
+    def arrange(self, source: Source, again: Callable[[str], Source]) -> Source:
+        """The rows in sequences."""
+        from distem.data.sequences import in_sequences
+
+        return in_sequences(source, self.sequence, again)
+
+    def units(self, transform: Transform) -> Transform:
+        """Counts and symbols as they are; missing rows in their places."""
+        from dataclasses import replace
+
+        from distem.data.transform import Transform
+
+        if self.emission != "gaussian":
+            return Transform(missing="marginalise", dtype=transform.dtype)
+        return replace(transform, missing="marginalise")
+
+    def examine(self, blocks: BlockSet, scan: Scan, source: Source) -> None:
+        """Counts and symbols are whole numbers.
+
+        Raises
+        ------
+        DataError
+            One is not, or symbols have more than one feature.
+        """
+        from distem.data.whole import WholePass
+        from distem.errors import DataError
+
+        if self.emission == "gaussian":
+            return
+        symbols = None if self.emission == "poisson" else self.symbols or 0
+        if symbols is not None and scan.d != 1:
+            raise DataError(f"The data has {scan.d} features; symbols are one a row.", "Name one feature.")
+        blocks.map_reduce(WholePass(symbols)).refuse(symbols, source.features)
+
+    def seen(self, scan: Scan) -> ModelConfig:
+        """The number of symbols."""
+        if self.emission != "categorical" or self.symbols is not None:
+            return self
+        return self.model_copy(update={"symbols": int(scan.maximum[0]) + 1})
+
+    def build(
+        self, variant: str, variance: Float64, kernels: str, units: Float64 | None = None
+    ) -> HiddenMarkov:
+        """Make the model of one candidate; see `ModelConfig.build`."""
+        from distem.models.discrete import Categorical, Poisson
+        from distem.models.gaussian import Gaussian, in_units, relative_floor
+        from distem.models.markov import HiddenMarkov
+
+        if self.emission == "poisson":
+            return HiddenMarkov(Poisson(), self.stationary, kernels)
+        if self.emission == "categorical":
+            return HiddenMarkov(Categorical(self.symbols or 1), self.stationary, kernels)
+        floor = relative_floor(self.reg_covar)
+        component = Gaussian(variant, in_units(self.reg_covar, units), floor, variance, kernels)
+        return HiddenMarkov(component, self.stationary, kernels)
+
+    @property
+    def working_bytes(self) -> int:
+        """What a sweep remembers, and the matrices of a tile."""
+        from distem.models._sweep import KEPT_BYTES, TILE
+
+        return KEPT_BYTES + 8 * TILE * 8 * max(self.n_components)
+
+    def sums(self, k: int, d: int) -> int:
+        """Moments and transitions."""
+        wide = d if self.emission == "gaussian" and self.covariance in ("full", "tied") else 1
+        return k * (d * wide + d + 1) + k * (k + 1) + (k * (self.symbols or 256))
+
+    def warming(self, precision: str) -> Callable[[], float]:
+        """The kernels of chains, and of Gaussian states."""
+        return partial(_warm_chains, self.variants if self.emission == "gaussian" else (), precision)
+
+    def check(self, config: Config) -> None:
+        """Nothing that takes rows out of their places."""
+        if config.data.missing == "drop":
+            raise wrong(
+                "is drop, which would tear sequences; use marginalise: such a row says nothing, in its place",
+                "data",
+                "missing",
+            )
+        if config.data.weights is not None:
+            raise wrong("is for rows without an order; rows of sequences have none", "data", "weights")
+        if config.fit.select == "cv":
+            raise wrong(
+                "is cv, which holds out rows one by one; those beside them tell of them: use bic",
+                "fit",
+                "select",
+            )
+        if config.output.smoothing is not None:
+            raise wrong("is for pictures; a chain smooths along its rows already", "output", "smoothing")
+        super().check(config)
+        init = config.fit.init
+        if isinstance(init, GivenParameters):
+            if self.emission == "categorical":
+                raise wrong("has means; states that say symbols start by name, or from a run", "fit", "init")
+            if self.emission == "poisson" and init.covariances is not None:
+                raise wrong("are for Gaussian states", "fit", "init", "covariances")
+
+
+def _warm_chains(kinds: tuple[str, ...], precision: str) -> float:
+    from distem.kernels.chains_compiled import warm
+    from distem.kernels.compiled import warm_all
+
+    return warm() + warm_all(kinds, precision)
+
+
+AnyModel = Annotated[GaussianMixtureConfig | KMeansConfig | HiddenMarkovConfig, Discriminator("kind")]
 """One of the families."""

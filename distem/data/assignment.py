@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from zarr.core.array_spec import ArrayConfigParams
 
 VARIABLES = ("label", "probability", "log_density", "uncertainty")
-KNOWN = (*VARIABLES, "distance", "hard_label")
-_LABELS = ("label", "hard_label")
-_FILLS: Mapping[str, tuple[Any, float]] = {"hard_label": (np.int32, -1)}
+KNOWN = (*VARIABLES, "distance", "hard_label", "path")
+_LABELS = ("label", "hard_label", "path")
+_FILLS: Mapping[str, tuple[Any, float]] = {"hard_label": (np.int32, -1), "path": (np.int32, -1)}
 _WRITING: ArrayConfigParams = {"write_empty_chunks": True}
 
 
@@ -228,7 +228,7 @@ def create_assignment(
     k : int
         Number of components.
     variables : iterable of str
-        Of "label", "probability", "log_density", "uncertainty", "distance", "hard_label".
+        Of "label", "probability", "log_density", "uncertainty", "distance", "hard_label", "path".
     attrs : mapping, optional
         Attributes of the group, besides the input's own.
     storage_options : mapping, optional
@@ -347,7 +347,11 @@ def _copy(
 def _about(name: str, k: int) -> dict[str, Any]:
     """Return a variable's CF attributes."""
     if name in _LABELS:
-        said = "most probable component" if name == "label" else "cluster by k-means, numbered as label"
+        said = {
+            "label": "most probable component",
+            "hard_label": "cluster by k-means, numbered as label",
+            "path": "state on the likeliest path through the sequence",
+        }[name]
         # no _FillValue: it would turn the labels into floats when they are opened
         return {
             "long_name": f"{said}; -1 where a value is missing",

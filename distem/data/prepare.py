@@ -61,7 +61,8 @@ def check(scan: Scan, features: Sequence[str], missing: str, locate: Locate | No
         raise DataError(
             f"Input contains NaN or infinity: {_count(scan.missing, 'row')} not usable, of {scan.rows:,}. "
             f"{shown}.",
-            "Set data.missing to drop to leave these rows out, or fill them in.",
+            "Set data.missing to drop to leave these rows out (to marginalise, to keep rows of sequences in "
+            "their places), or fill them in.",
         )
     if not scan.mass > 0:
         raise DataError("All weights are zero.", "At least one row needs a positive weight.")
@@ -154,13 +155,14 @@ def _careful(scan: Scan, mean: Float64, sd: Float64, dtype: Precision) -> Transf
     )
 
 
-def remarks(scan: Scan, features: Sequence[str]) -> list[str]:
-    """Return what is worth a warning: sentences, each with its numbers."""
+def remarks(scan: Scan, features: Sequence[str], missing: str = "drop") -> list[str]:
+    """Return what is worth a warning: sentences, each with its numbers; `missing` is what the config says."""
     found = []
+    fate = "keep their places and say nothing" if missing == "marginalise" else "are left out"
     if scan.missing:
         found.append(
             f"{scan.missing:,} of {scan.rows:,} rows ({scan.missing / scan.rows:.2%}) have missing values "
-            "and are left out."
+            f"and {fate}."
         )
     constant = scan.constant & (scan.usable > 1)
     found += [

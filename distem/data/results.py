@@ -136,6 +136,15 @@ def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str |
     return found if isinstance(found, str) else None
 
 
+def assigned(path: str, name: str) -> zarr.Array[Any]:
+    """A variable of the assignment, to be sliced."""
+    group = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False)
+    array = group[name]
+    if not isinstance(array, zarr.Array):
+        raise DataError(f"'{name}' in {path} is no array.", "Write the assignment first.")
+    return array
+
+
 def keywords(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return storage options as zarr's functions take them."""
     return {"storage_options": dict(storage_options)} if storage_options else {}

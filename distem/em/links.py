@@ -33,6 +33,9 @@ class Linked(Protocol):
     def best_reaching(self, links: Any) -> Sequence[Any]:
         """Where the likeliest path enters and leaves each block."""
 
+    def alone(self, params: Any) -> Any:
+        """The parameters for rows of which each is looked at by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class SweepLinks:

@@ -148,6 +148,7 @@ class Family(Protocol):
 _HOMES = {
     "gaussian_mixture": ("distem.families.mixture", "GaussianMixtures"),
     "kmeans": ("distem.families.kmeans", "KMeansFamily"),
+    "hidden_markov": ("distem.families.markov", "HiddenMarkovFamily"),
 }
 
 

@@ -9,7 +9,7 @@ is done by itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -181,6 +181,10 @@ class HiddenMarkov:
     def best_reaching(self, links: Links) -> list[tuple[int, int]]:
         """The states of the likeliest path before each block and in its last row, from the best links."""
         return way_points(links)
+
+    def alone(self, params: MarkovParams) -> MarkovParams:
+        """The parameters for rows of which each is looked at by itself: states as in the long run."""
+        return replace(params, start=stationary_law(params.transition))
 
     def decode(
         self, rows: Rows, params: MarkovParams, before: int = -1, last: int = -1
