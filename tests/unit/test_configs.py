@@ -47,7 +47,7 @@ def test_it_runs(path, tmp_path):
     # a few passes of few candidates, in this process: the whole is what `make demo` is for
     few = ["fit.max_passes=3", "fit.restarts=1", "cluster.kind=threads", "cluster.workers=1"]
     if isinstance(load(path).fit.init, str):
-        few += ["model.components=3"]
+        few += [f"model.{load(path).model.count}=3"]
     if load(path).cluster.kind == "local":
         few = [f for f in few if not f.startswith("cluster")] + ["cluster={kind: threads, workers: 2}"]
     sets = [part for setting in few for part in ("--set", setting)]

@@ -219,7 +219,7 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("data.derive.colors=lab", 'did you mean "colour"?'),
         (
             "data.missing=marginalise",
-            "data.missing: is the string 'marginalise'; allowed values: error, drop",
+            "data.missing: is marginalise, which is for sequences of rows",
         ),
         ("model.kind=cubes", "model.kind: is the string 'cubes'; allowed values: gaussian_mixture"),
         ("model.kind=gausian_mixture", 'did you mean "gaussian_mixture"?'),
