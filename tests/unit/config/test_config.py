@@ -324,8 +324,8 @@ def test_at_most_ten_problems_are_shown() -> None:
 
 
 def test_a_wrong_kind_hides_what_cannot_be_judged() -> None:
-    message = refused(SHORT, "model={kind: hidden_markov, states: 3}")
-    assert "states" not in message.removeprefix("--set model={kind: hidden_markov, states: 3}")
+    message = refused(SHORT, "model={kind: hidden_markow, stages: 3}")
+    assert "stages" not in message.removeprefix("--set model={kind: hidden_markow, stages: 3}")
 
 
 @pytest.mark.parametrize(
