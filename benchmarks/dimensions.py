@@ -20,7 +20,7 @@ from distem import GaussianMixture
 
 DIMENSIONS = (5, 10, 15, 20, 26, 50, 100, 200, 500)
 ROWS, CLUSTERS, SEEDS, APART = 20_000, 4, 3, 6.0
-LIMIT = 30.0
+LIMIT = 90.0
 """Seconds of Spark's fits at one dimension, after which higher ones are left out."""
 
 
