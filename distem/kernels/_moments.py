@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import numpy as np
 
+from distem.kernels._blocks import (
+    add_half_squares,
+    block_first,
+    block_in_halves,
+    block_lower,
+    block_outer,
+    half_first,
+)
 from distem.kernels._simd import (
     BYTES,
+    NARROW,
+    PARTS,
     centred,
     fill,
     fma,
     inner,
     load,
+    load_like,
     root,
     spread,
     store,
     where_less,
+    zero_part,
     zero_register,
 )
 from distem.kernels._simd_sums import (
     add_row_totals,
     add_totals,
-    first_step,
+    eight,
     four_means,
-    outer,
-    outer_lower,
     squares_step,
     total,
 )
@@ -135,9 +145,7 @@ def add_first(
     for, from index `ahead`.
     """
     lanes = BYTES // tile.itemsize
-    nothing = zero_register(tile)
-    none = (nothing, nothing, nothing, nothing)
-    zeros = none + none
+    half = lanes // 8
     step = fetch_step(panels * lanes * stride // 2, stride // 4 * ((k + 1) // 2))
     to = 0
     for i in range(0, stride, 4):
@@ -145,19 +153,13 @@ def add_first(
             ahead = fetch_some(x, ahead, step)
             other = min(c + 1, k - 1)
             if here[c] != 0.0 or here[other] != 0.0:
-                sums = zeros
-                highs = four_means(high, c * stride + i, other * stride + i)
-                lows = four_means(low, c * stride + i, other * stride + i)
-                for p in range(panels):
-                    one_at = (p * padded(k) + c) * lanes
-                    other_at = (p * padded(k) + other) * lanes
-                    at = (p * stride + i) * lanes
-                    for t in range(0, lanes, lanes // 4):
-                        sums = first_step(
-                            sums, shares, one_at + t, other_at + t, tile, at + t, lanes,
-                            highs, lows,
-                        )  # fmt: skip
-                add_totals(blocks, to, sums)
+                if NARROW:
+                    low_half = half_first(tile, panels, stride, high, low, shares, k, i, c, other, 0)
+                    high_half = half_first(tile, panels, stride, high, low, shares, k, i, c, other, half)
+                    add_totals(blocks, to, eight(low_half, high_half))
+                else:
+                    whole = block_first(tile, panels, stride, high, low, shares, k, i, c, other)
+                    add_totals(blocks, to, whole)
             to += 8
 
 
@@ -192,10 +194,12 @@ def add_first_and_squares(
         for c in range(0, k, 2):
             ahead = fetch_some(x, ahead, step)
             other = min(c + 1, k - 1)
-            if here[c] != 0.0 or here[other] != 0.0:
+            if NARROW and (here[c] != 0.0 or here[other] != 0.0):
+                add_half_squares(tile, panels, stride, high, low, shares, k, i, c, other, blocks, to)
+            elif here[c] != 0.0 or here[other] != 0.0:
                 sums = zeros
-                highs = four_means(high, c * stride + i, other * stride + i)
-                lows = four_means(low, c * stride + i, other * stride + i)
+                highs = four_means(high, c * stride + i, other * stride + i, sums)
+                lows = four_means(low, c * stride + i, other * stride + i, sums)
                 for p in range(panels):
                     one_at = (p * padded(k) + c) * lanes
                     other_at = (p * padded(k) + other) * lanes
@@ -243,27 +247,18 @@ def add_outer(rooted: Floats, panels: int, stride: int, second: Float64, start: 
     Blocks of four features by four, row by row of blocks; of the blocks on the diagonal the part
     above it is not used.
     """
-    lanes = BYTES // rooted.itemsize
-    nothing = zero_register(rooted)
-    none = (nothing, nothing, nothing, nothing)
-    zeros = none + none + none + none
     at = start
     for i in range(0, stride, 4):
         for j in range(0, i, 4):
-            sums = zeros
-            for p in range(panels):
-                left = (p * stride + i) * lanes
-                right = (p * stride + j) * lanes
-                for t in range(0, lanes, lanes // 4):
-                    sums = outer(sums, rooted, left + t, right + t, lanes)
-            add_totals(second, at, sums)
+            if NARROW:
+                block_in_halves(rooted, panels, stride, i, j, second, at)
+            else:
+                block_outer(rooted, panels, stride, i, j, second, at)
             at += 16
-        sums = zeros
-        for p in range(panels):
-            left = (p * stride + i) * lanes
-            for t in range(0, lanes, lanes // 4):
-                sums = outer_lower(sums, rooted, left + t, left + t, lanes)
-        add_totals(second, at, sums)
+        if NARROW:
+            block_in_halves(rooted, panels, stride, i, i, second, at)
+        else:
+            block_lower(rooted, panels, stride, i, second, at)
         at += 16
 
 
@@ -298,18 +293,23 @@ def rooted_about_blend(
 ) -> None:
     """Put the rows' differences from the blend of means their shares make, times `roots`, into a tile."""
     lanes = BYTES // tile.itemsize
+    zero = zero_part(z)
     for p in range(panels):
         centre_panel(tile, p, stride, high, low, 0, z)
-        scale = load(inverse, p * lanes)
-        weight = load(roots, p * lanes)
         at = 0
         for j in range(0, stride, 4):
-            m0, m1, m2, m3, at = four_rows(shares[p * padded(k) * lanes :], packed, at, k)
-            to = (p * stride + j) * lanes
-            store(into, to, (load(z, j * lanes) - m0 * scale) * weight)
-            store(into, to + lanes, (load(z, (j + 1) * lanes) - m1 * scale) * weight)
-            store(into, to + 2 * lanes, (load(z, (j + 2) * lanes) - m2 * scale) * weight)
-            store(into, to + 3 * lanes, (load(z, (j + 3) * lanes) - m3 * scale) * weight)
+            after = at
+            for t in range(0, lanes, lanes // PARTS):
+                m0, m1, m2, m3, after = four_rows(shares[p * padded(k) * lanes :], packed, at, k, t, zero)
+                scale = load_like(inverse, p * lanes + t, zero)
+                weight = load_like(roots, p * lanes + t, zero)
+                to = (p * stride + j) * lanes + t
+                row = j * lanes + t
+                store(into, to, (load_like(z, row, zero) - m0 * scale) * weight)
+                store(into, to + lanes, (load_like(z, row + lanes, zero) - m1 * scale) * weight)
+                store(into, to + 2 * lanes, (load_like(z, row + 2 * lanes, zero) - m2 * scale) * weight)
+                store(into, to + 3 * lanes, (load_like(z, row + 3 * lanes, zero) - m3 * scale) * weight)
+            at = after
 
 
 @inner

@@ -9,7 +9,10 @@ every sum, and with it every bit, is the machine's no more than the caller's:
   eight of AVX2, so that chains of dependent operations overlap;
 - a **register**, a quarter of it, for kernels that need many sums at once.
 
-LLVM splits them into what the machine has. Nothing here is fast-math: what is written is what is done.
+LLVM splits them into what the machine has. Where that is AVX2, whose sixteen registers hold half a
+kilobyte, sums of whole rows and sixteen sums of registers would be spilled to memory at every step:
+there the same sums are taken a **part** of a row at a time, and half a register at a time (`NARROW`).
+Lane by lane the order is the same. Nothing here is fast-math: what is written is what is done.
 """
 
 # ruff: noqa: ARG001 -- Numba prescribes the arguments of what it calls
@@ -26,7 +29,7 @@ import numba
 import numba.core.cgutils
 import numba.extending
 import numba.np.arrayobj
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +41,10 @@ make_array: Any = numba.np.arrayobj.make_array
 
 BYTES = 256
 """Bytes of a panel's row."""
+NARROW = not binding.get_host_cpu_features().get("avx512f", False)
+"""Whether the machine has few and short registers."""
+PARTS = 4 if NARROW else 1
+"""Parts of a panel's row that are worked on one after the other, where several sums are under way."""
 
 
 def inner(function: F) -> F:
@@ -102,8 +109,14 @@ def _row(dtype: Any) -> Vector:
     return Vector(dtype, BYTES // (dtype.bitwidth // 8))
 
 
-def _register(dtype: Any) -> Vector:
+def register_of(dtype: Any) -> Vector:
+    """Return the type of a register."""
     return Vector(dtype, BYTES // (dtype.bitwidth // 8) // 4)
+
+
+def half_of(vector: Vector) -> Vector:
+    """Return the type of the half of a vector."""
+    return Vector(vector.dtype, vector.lanes // 2)
 
 
 def constant(vector: Vector, value: float) -> Any:
@@ -257,7 +270,7 @@ def four_columns(typing: Any, matrix: Any, index: Any, d: Any, like: Any) -> Any
     `index` is the first row's first column, `d` the distance between rows. LLVM's own code for this
     gathers numbers one by one.
     """
-    vector = _register(like.dtype)
+    vector = register_of(like.dtype)
     lanes = vector.lanes
     part = Vector(matrix.dtype, 4)
 
@@ -310,7 +323,7 @@ def four_rows_of(typing: Any, tile: Any, at: Any, lanes: Any, matrix: Any, to: A
     `at` is the first column's place in the tile, `lanes` the distance to the next; `to` the first row's
     place in the matrix, `k` the distance between rows. Rows are written in order.
     """
-    vector = _register(tile.dtype)
+    vector = register_of(tile.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         data, first, lanes, target, to, step = operands
@@ -339,12 +352,33 @@ def four_rows_of(typing: Any, tile: Any, at: Any, lanes: Any, matrix: Any, to: A
 @intrinsic
 def zero_register(typing: Any, array: Any) -> Any:
     """Return a register of zeros of the array's type."""
-    vector = _register(array.dtype)
+    vector = register_of(array.dtype)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
         return constant(vector, 0.0)
 
     return vector(array), generate
+
+
+@intrinsic
+def zero_part(typing: Any, array: Any) -> Any:
+    """Return a part of a panel row of zeros of the array's type."""
+    vector = Vector(array.dtype, BYTES // (array.dtype.bitwidth // 8) // PARTS)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        return constant(vector, 0.0)
+
+    return vector(array), generate
+
+
+@intrinsic
+def spread_like(typing: Any, array: Any, index: Any, like: Any) -> Any:
+    """Return a vector of the type of another that repeats one number of a one-dimensional array."""
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        return emit_splat(builder, like, emit_number(context, builder, array, *operands[:2]))
+
+    return like(array, types.intp, like), generate
 
 
 @intrinsic

@@ -10,16 +10,18 @@ from typing import Any
 from llvmlite import ir  # type: ignore[import-untyped]
 
 from distem.kernels._simd import (
-    BYTES,
     Vector,
+    constant,
     emit_fma,
     emit_load,
     emit_number,
     emit_pointer,
     emit_shuffle,
     emit_splat,
+    half_of,
     intrinsic,
     llvm_type,
+    register_of,
     types,
 )
 
@@ -106,8 +108,8 @@ def add_row_totals(typing: Any, array: Any, index: Any, rows: Any) -> Any:
     return types.none(array, types.intp, rows), generate
 
 
-def _outer(pairs: Sequence[tuple[int, int]]) -> Any:
-    """Return the code of one step of an outer product of four rows with four, for some of the pairs."""
+def _outer(pairs: Sequence[tuple[int, int]], width: int = 4) -> Any:
+    """Return the code of one step of an outer product of four rows with `width`, for some of the pairs."""
 
     def typed(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
         vector = sums.dtype
@@ -123,9 +125,9 @@ def _outer(pairs: Sequence[tuple[int, int]]) -> Any:
             right = {j: row(second, j) for j in sorted({j for _, j in pairs})}
             for i, j in pairs:
                 updated = emit_fma(
-                    builder, vector, left[i], right[j], builder.extract_value(values, 4 * i + j)
+                    builder, vector, left[i], right[j], builder.extract_value(values, width * i + j)
                 )
-                values = builder.insert_value(values, updated, 4 * i + j)
+                values = builder.insert_value(values, updated, width * i + j)
             return values
 
         return sums(sums, array, types.intp, types.intp, types.intp), generate
@@ -145,9 +147,62 @@ def outer_lower(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any)
     return _outer([(i, j) for i in range(4) for j in range(i + 1)])(typing, sums, array, a, b, stride)
 
 
-def _moments(squares: bool) -> Any:
+@intrinsic
+def outer_two(typing: Any, sums: Any, array: Any, a: Any, b: Any, stride: Any) -> Any:
+    """Do as `outer` does with two of the second four rows: eight sums, for machines of few registers."""
+    return _outer([(i, j) for i in range(4) for j in range(2)], 2)(typing, sums, array, a, b, stride)
+
+
+@intrinsic
+def zero_halves(typing: Any, array: Any) -> Any:
+    """Return eight halves of a register of zeros of the array's type."""
+    vector = half_of(register_of(array.dtype))
+    result = types.UniTuple(vector, 8)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        return context.make_tuple(builder, result, [constant(vector, 0.0)] * 8)
+
+    return result(array), generate
+
+
+@intrinsic
+def sixteen(typing: Any, low: Any, high: Any, low_right: Any, high_right: Any) -> Any:
+    """Return the sixteen registers of `outer` from what `outer_two` found: both halves, left and right."""
+    whole = Vector(low.dtype.dtype, 2 * low.dtype.lanes)
+    result = types.UniTuple(whole, 16)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        found = []
+        for i in range(4):
+            for j in range(4):
+                pair = operands[:2] if j < 2 else operands[2:]
+                parts = [builder.extract_value(part, 2 * i + j % 2) for part in pair]
+                found.append(emit_shuffle(builder, parts[0], parts[1], range(whole.lanes)))
+        return context.make_tuple(builder, result, found)
+
+    return result(low, high, low_right, high_right), generate
+
+
+@intrinsic
+def eight(typing: Any, low: Any, high: Any) -> Any:
+    """Return registers from their halves."""
+    whole = Vector(low.dtype.dtype, 2 * low.dtype.lanes)
+    result = types.UniTuple(whole, low.count)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        found = []
+        for i in range(low.count):
+            a, b = (builder.extract_value(half, i) for half in operands)
+            found.append(emit_shuffle(builder, a, b, range(whole.lanes)))
+        return context.make_tuple(builder, result, found)
+
+    return result(low, high), generate
+
+
+def _moments(squares: bool, components: int = 2) -> Any:
     """Return the code that adds a register of rows to moments of two components by four features.
 
+    Or of the first of them alone, for machines of few registers.
     Every share serves four features and every feature two components, so that multiply-adds bound it,
     not loads. Of each component the four sums of ``r z`` come first, then those of ``r z**2`` if asked for.
     """
@@ -173,7 +228,7 @@ def _moments(squares: bool) -> Any:
             for i in range(4):
                 index = builder.add(first, builder.mul(step, step.type(i)))
                 rows.append(emit_load(context, builder, tile, data, index, vector))
-            for a, share_at in enumerate(share_ats):
+            for a, share_at in enumerate(share_ats[:components]):
                 share = emit_load(context, builder, shares, share_data, share_at, vector)
                 for i, row in enumerate(rows):
                     z = builder.fsub(row, builder.extract_value(highs, 4 * a + i))
@@ -199,13 +254,16 @@ def _moments(squares: bool) -> Any:
 
 
 @intrinsic
-def four_means(typing: Any, array: Any, one: Any, other: Any) -> Any:
-    """Return eight registers that repeat a number each: four from an index of an array, four from another."""
-    vector = Vector(array.dtype, BYTES // (array.dtype.bitwidth // 8) // 4)
+def four_means(typing: Any, array: Any, one: Any, other: Any, like: Any) -> Any:
+    """Return eight vectors that repeat a number each: four from an index of an array, four from another.
+
+    Of the type of those in the tuple `like`.
+    """
+    vector = like.dtype
     result = types.UniTuple(vector, 8)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        data, *starts = operands
+        data, *starts = operands[:3]
         numbers = [
             emit_number(context, builder, array, data, builder.add(start, start.type(i)))
             for start in starts
@@ -213,7 +271,7 @@ def four_means(typing: Any, array: Any, one: Any, other: Any) -> Any:
         ]
         return context.make_tuple(builder, result, [emit_splat(builder, vector, n) for n in numbers])
 
-    return result(array, types.intp, types.intp), generate
+    return result(array, types.intp, types.intp, like), generate
 
 
 @intrinsic
@@ -237,5 +295,16 @@ def squares_step(
 ) -> Any:  # fmt: skip
     """Do as `first_step` does, with second moments, feature by feature, in eight registers more."""
     return _moments(squares=True)(
+        typing, sums, shares, one, other, tile, at, stride, high, low
+    )  # fmt: skip
+
+
+@intrinsic
+def squares_step_of_one(
+    typing: Any, sums: Any, shares: Any, one: Any, other: Any, tile: Any, at: Any, stride: Any,
+    high: Any, low: Any,
+) -> Any:  # fmt: skip
+    """Do as `squares_step` does for the first component alone."""
+    return _moments(squares=True, components=1)(
         typing, sums, shares, one, other, tile, at, stride, high, low
     )  # fmt: skip

@@ -18,6 +18,7 @@ import numpy as np
 
 from distem.kernels._simd import (
     BYTES,
+    PARTS,
     centred,
     fetch,
     fill,
@@ -33,9 +34,11 @@ from distem.kernels._simd import (
     root,
     smaller,
     spread,
+    spread_like,
     store,
     where_less,
     wide,
+    zero_part,
 )
 from distem.kernels._simd_math import exp, log
 from distem.kernels._simd_sums import total
@@ -126,41 +129,48 @@ def centre_panel(tile: Floats, p: int, stride: int, high: Floats, low: Floats, a
 
 
 @merged
-def four_rows(z: Floats, packed: Floats, at: int, rows: int) -> tuple[Any, Any, Any, Any, int]:
-    """Return four sums over the first rows of a panel, and where the next coefficients start."""
+def four_rows(
+    z: Floats, packed: Floats, at: int, rows: int, t: int, zero: Any
+) -> tuple[Any, Any, Any, Any, int]:
+    """Return four sums over the first rows of a panel, and where the next coefficients start.
+
+    Of the part of the panel that begins at lane `t`, as long as `zero`.
+    """
     lanes = BYTES // z.itemsize
-    y0 = fill(z, 0.0)
-    y1 = y0
-    y2 = y0
-    y3 = y0
+    y0 = zero
+    y1 = zero
+    y2 = zero
+    y3 = zero
     for i in range(rows):
-        row = load(z, i * lanes)
-        y0 = fma(spread(packed, at), row, y0)
-        y1 = fma(spread(packed, at + 1), row, y1)
-        y2 = fma(spread(packed, at + 2), row, y2)
-        y3 = fma(spread(packed, at + 3), row, y3)
+        row = load_like(z, i * lanes + t, zero)
+        y0 = fma(spread_like(packed, at, zero), row, y0)
+        y1 = fma(spread_like(packed, at + 1, zero), row, y1)
+        y2 = fma(spread_like(packed, at + 2, zero), row, y2)
+        y3 = fma(spread_like(packed, at + 3, zero), row, y3)
         at += 4
     return y0, y1, y2, y3, at
 
 
 @merged
-def four_whitened(z: Floats, packed: Floats, at: int, j: int) -> tuple[Any, Any, Any, Any, int]:
+def four_whitened(
+    z: Floats, packed: Floats, at: int, j: int, t: int, zero: Any
+) -> tuple[Any, Any, Any, Any, int]:
     """Return rows j to j + 3 of the product with a triangle, and where the next coefficients start."""
     lanes = BYTES // z.itemsize
-    y0, y1, y2, y3, at = four_rows(z, packed, at, j)
-    row = load(z, j * lanes)
-    y0 = fma(spread(packed, at), row, y0)
-    y1 = fma(spread(packed, at + 1), row, y1)
-    y2 = fma(spread(packed, at + 2), row, y2)
-    y3 = fma(spread(packed, at + 3), row, y3)
-    row = load(z, (j + 1) * lanes)
-    y1 = fma(spread(packed, at + 4), row, y1)
-    y2 = fma(spread(packed, at + 5), row, y2)
-    y3 = fma(spread(packed, at + 6), row, y3)
-    row = load(z, (j + 2) * lanes)
-    y2 = fma(spread(packed, at + 7), row, y2)
-    y3 = fma(spread(packed, at + 8), row, y3)
-    y3 = fma(spread(packed, at + 9), load(z, (j + 3) * lanes), y3)
+    y0, y1, y2, y3, at = four_rows(z, packed, at, j, t, zero)
+    row = load_like(z, j * lanes + t, zero)
+    y0 = fma(spread_like(packed, at, zero), row, y0)
+    y1 = fma(spread_like(packed, at + 1, zero), row, y1)
+    y2 = fma(spread_like(packed, at + 2, zero), row, y2)
+    y3 = fma(spread_like(packed, at + 3, zero), row, y3)
+    row = load_like(z, (j + 1) * lanes + t, zero)
+    y1 = fma(spread_like(packed, at + 4, zero), row, y1)
+    y2 = fma(spread_like(packed, at + 5, zero), row, y2)
+    y3 = fma(spread_like(packed, at + 6, zero), row, y3)
+    row = load_like(z, (j + 2) * lanes + t, zero)
+    y2 = fma(spread_like(packed, at + 7, zero), row, y2)
+    y3 = fma(spread_like(packed, at + 8, zero), row, y3)
+    y3 = fma(spread_like(packed, at + 9, zero), load_like(z, (j + 3) * lanes + t, zero), y3)
     return y0, y1, y2, y3, at + 10
 
 
@@ -180,17 +190,23 @@ def squares_full(
     """Put squared Mahalanobis distances from component c into row c of a tile of k."""
     lanes = BYTES // tile.itemsize
     size = stride * (stride + 1) // 2
+    zero = zero_part(z)
     for p in range(panels):
         centre_panel(tile, p, stride, high, low, c * stride, z)
-        square = fill(z, 0.0)
+        to = (p * padded(k) + c) * lanes
+        store(into, to, fill(z, 0.0))
         at = c * size
         for j in range(0, stride, 4):
-            y0, y1, y2, y3, at = four_whitened(z, packed, at, j)
-            square = fma(y0, y0, square)
-            square = fma(y1, y1, square)
-            square = fma(y2, y2, square)
-            square = fma(y3, y3, square)
-        store(into, (p * padded(k) + c) * lanes, square)
+            after = at
+            for t in range(0, lanes, lanes // PARTS):
+                y0, y1, y2, y3, after = four_whitened(z, packed, at, j, t, zero)
+                square = load_like(into, to + t, zero)
+                square = fma(y0, y0, square)
+                square = fma(y1, y1, square)
+                square = fma(y2, y2, square)
+                square = fma(y3, y3, square)
+                store(into, to + t, square)
+            at = after
 
 
 @inner
@@ -206,16 +222,20 @@ def whiten(
 ) -> None:
     """Subtract a point from all rows and multiply them by a triangle."""
     lanes = BYTES // tile.itemsize
+    zero = zero_part(z)
     for p in range(panels):
         centre_panel(tile, p, stride, high, low, 0, z)
         at = 0
         for j in range(0, stride, 4):
-            y0, y1, y2, y3, at = four_whitened(z, packed, at, j)
-            to = (p * stride + j) * lanes
-            store(into, to, y0)
-            store(into, to + lanes, y1)
-            store(into, to + 2 * lanes, y2)
-            store(into, to + 3 * lanes, y3)
+            after = at
+            for t in range(0, lanes, lanes // PARTS):
+                y0, y1, y2, y3, after = four_whitened(z, packed, at, j, t, zero)
+                to = (p * stride + j) * lanes + t
+                store(into, to, y0)
+                store(into, to + lanes, y1)
+                store(into, to + 2 * lanes, y2)
+                store(into, to + 3 * lanes, y3)
+            at = after
 
 
 @inner
@@ -265,23 +285,35 @@ def squares_white(
 ) -> None:
     """Put squared distances from k centres into a tile of k; ask for rows as `squares_diag` does."""
     lanes = BYTES // tile.itemsize
-    step = fetch_step(lanes * stride // 2, (k + 1) // 2)
+    step = fetch_step(lanes * stride // 2, (k + 3) // 4 * PARTS)
+    zero = zero_part(tile)
     for p in range(panels):
-        for c in range(0, k, 2):  # two at a time, or it would wait for the rows to be loaded
-            ahead = fetch_some(x, ahead, step)
-            other = min(c + 1, k - 1)
-            square0 = fill(tile, 0.0)
-            square1 = fill(tile, 0.0)
-            for i in range(d):
-                row = load(tile, (p * stride + i) * lanes)
-                at = c * stride + i
-                z = centred(row, spread(high, at), spread(low, at))
-                square0 = fma(z, z, square0)
-                at = other * stride + i
-                z = centred(row, spread(high, at), spread(low, at))
-                square1 = fma(z, z, square1)
-            store(into, (p * padded(k) + c) * lanes, square0)
-            store(into, (p * padded(k) + other) * lanes, square1)
+        for c in range(0, k, 4):  # four at a time, or it would wait for the rows to be loaded
+            at0 = c * stride
+            at1 = min(c + 1, k - 1) * stride
+            at2 = min(c + 2, k - 1) * stride
+            at3 = min(c + 3, k - 1) * stride
+            for t in range(0, lanes, lanes // PARTS):
+                ahead = fetch_some(x, ahead, step)
+                square0 = zero
+                square1 = zero
+                square2 = zero
+                square3 = zero
+                for i in range(d):
+                    row = load_like(tile, (p * stride + i) * lanes + t, zero)
+                    z = centred(row, spread_like(high, at0 + i, zero), spread_like(low, at0 + i, zero))
+                    square0 = fma(z, z, square0)
+                    z = centred(row, spread_like(high, at1 + i, zero), spread_like(low, at1 + i, zero))
+                    square1 = fma(z, z, square1)
+                    z = centred(row, spread_like(high, at2 + i, zero), spread_like(low, at2 + i, zero))
+                    square2 = fma(z, z, square2)
+                    z = centred(row, spread_like(high, at3 + i, zero), spread_like(low, at3 + i, zero))
+                    square3 = fma(z, z, square3)
+                to = (p * padded(k) + c) * lanes + t
+                store(into, to, square0)
+                store(into, to + lanes, square1)
+                store(into, to + 2 * lanes, square2)
+                store(into, to + 3 * lanes, square3)
 
 
 @inner
