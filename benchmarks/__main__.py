@@ -15,6 +15,7 @@ from benchmarks.harness import HERE, RESULTS, Section
 SECTIONS = (
     "kernels",
     "kmeans",
+    "markov",
     "startup",
     "resident",
     "streamed",

@@ -1,7 +1,8 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
-The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml; segments takes two,
-a mixture and k-means on one photograph, as docs/segmentation.md has them.
+The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml, states of
+weather_states.yaml; segments takes two, a mixture and k-means on one photograph, as docs/segmentation.md has
+them.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
 
@@ -53,6 +55,42 @@ def flights(run: str) -> None:
     figure.suptitle(f"{model.sizes['component']} kinds of flights from New York City, 2013: shares {shares}")
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / "flights.png", dpi=110)
+
+
+def states(run: str) -> None:
+    """A decoded stretch of two features, and the transition matrix."""
+    tree = xr.open_datatree(f"{run}/result.zarr")
+    series, model = tree["series"].to_dataset(), tree["model"].to_dataset()
+    names = ["temp", "pressure"]
+    titles = {"temp": "temperature (°F)", "pressure": "pressure (mbar)"}
+    figure = Figure(figsize=(12, 4.6), layout="constrained")
+    grid = figure.add_gridspec(2, 2, width_ratios=(3, 1))
+    state, place = series["state"].values[0], series["place"].values
+    for row, name in enumerate(names):
+        axes = figure.add_subplot(grid[row, 0])
+        values = series["values"].sel(feature=name).values[0]
+        axes.plot(place, values, color="0.75", lw=0.6)
+        for k in np.unique(state):
+            axes.plot(place, np.where(state == k, values, np.nan), ".", ms=2.5, color=COLOURS[k % 6])
+        axes.set_ylabel(titles[name])
+        axes.set_xlim(place[0], place[-1])
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
+        axes.spines[["top", "right"]].set_visible(False)
+    axes = figure.add_subplot(grid[:, 1])
+    transition = model["transition"].values
+    axes.imshow(np.sqrt(transition), cmap="cividis", vmin=0, vmax=1)
+    for i, j in np.ndindex(*transition.shape):
+        dark = "white" if transition[i, j] < 0.35 else "black"
+        axes.text(j, i, f"{transition[i, j]:.3f}", ha="center", va="center", fontsize=8, color=dark)
+    axes.set(xlabel="next state", ylabel="state", title="transition probabilities")
+    for side, ticks in (("x", axes.set_xticks), ("y", axes.set_yticks)):
+        ticks(range(len(transition)), labels=[str(k) for k in range(len(transition))])
+        for k, tick in enumerate(getattr(axes, f"get_{side}ticklabels")()):
+            tick.set_color(COLOURS[k % 6])
+    hours = f"first {len(place):,} hours of 2013 at {series['sequence_name'].values[0]}"
+    figure.suptitle(f"{len(transition)} states of the weather: the {hours}")
+    IMAGES.mkdir(exist_ok=True)
+    figure.savefig(IMAGES / "states.png", dpi=110)
 
 
 def hard_soft(run: str) -> None:
@@ -136,7 +174,7 @@ def segments(soft: str, hard: str) -> None:
     figure.savefig(IMAGES / "segments.png", dpi=100)
 
 
-PICTURES = {"flights": flights, "hard_soft": hard_soft, "segments": segments}
+PICTURES = {"flights": flights, "hard_soft": hard_soft, "segments": segments, "states": states}
 
 if __name__ == "__main__":
     PICTURES[sys.argv[1]](*sys.argv[2:])

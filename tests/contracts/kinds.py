@@ -11,6 +11,7 @@ import numpy as np
 from distem.kernels.regression_reference import Layout
 from distem.models.gaussian import Gaussian
 from distem.models.kmeans import KMeans, KMeansParams
+from distem.models.markov import HiddenMarkov, MarkovParams
 from distem.models.mixture import Mixture, MixtureParams
 from distem.models.regression import RegressionMixture, RegressionParams
 from distem.types import Rows
@@ -96,4 +97,28 @@ def _regression() -> Kind:
     return Kind("regression mixture", model, right, near, draw, exact=("weights", "coef", "noise", "centres"))
 
 
-KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans(), _regression())}
+def _markov() -> Kind:
+    """One sequence: blocks have to hear of each other."""
+    model = HiddenMarkov(Gaussian("full", 0.0))
+    start, even = np.array([0.2, 0.5, 0.3]), np.full(3, 1 / 3)
+    ways = np.array([[0.9, 0.06, 0.04], [0.1, 0.8, 0.1], [0.05, 0.15, 0.8]])
+    spread = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.4], [-0.4, 0.5]], [[1.0, 0.0], [0.0, 2.0]]])
+    right = MarkovParams(start, ways, model.component.from_matrices(MEANS, spread, even))
+    theta = model.component.from_matrices(MEANS + 0.7, np.stack([np.eye(2)] * 3), even)
+    near = MarkovParams(even, np.full((3, 3), 1 / 3), theta)
+
+    def draw(n: int, rng: np.random.Generator) -> Rows:
+        return Rows(model.sample(right, n, rng)[0], begins=np.arange(n) == 0)
+
+    return Kind(
+        "hidden markov",
+        model,
+        right,
+        near,
+        draw,
+        {"transition": (0, 1)},
+        exact=("transition", "means", "covariances"),
+    )
+
+
+KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans(), _regression(), _markov())}
