@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field
+from pydantic import Field
 
 from distem.config.fields import (
     VARIABLES,
@@ -457,7 +457,3 @@ def _warm_chains(kinds: tuple[str, ...], precision: str) -> float:
     from distem.kernels.compiled import warm_all
 
     return warm() + warm_all(kinds, precision)
-
-
-AnyModel = Annotated[GaussianMixtureConfig | KMeansConfig | HiddenMarkovConfig, Discriminator("kind")]
-"""One of the families."""

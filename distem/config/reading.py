@@ -13,7 +13,7 @@ from distem.config.data import AnyData, DeriveConfig, TextureConfig
 from distem.config.env import ENV, unset
 from distem.config.fields import has_password
 from distem.config.fit import FitConfig, GivenParameters
-from distem.config.model import AnyModel
+from distem.config.kinds import AnyModel
 from distem.config.section import Section
 from distem.config.top import Config, EncodingConfig, OutputConfig, SmoothingConfig
 from distem.config.wording import Problem, config_error, explain

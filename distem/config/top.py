@@ -27,7 +27,7 @@ from distem.config.fields import (
     wrong,
 )
 from distem.config.fit import FitConfig
-from distem.config.model import AnyModel
+from distem.config.kinds import AnyModel
 from distem.config.section import Section
 from distem.config.yaml import write
 from distem.errors import ConfigError

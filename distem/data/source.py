@@ -176,6 +176,10 @@ class Source:
         weights = [w for _, w in parts if w is not None]
         return np.concatenate([v for v, _ in parts]), np.concatenate(weights) if weights else None
 
+    def window(self, box: Box) -> Raw:
+        """Read any rectangle, whatever chunks it cuts; see `read`."""
+        return self._read(box)
+
     def _read(self, box: Box) -> Raw:
         try:
             return self.reader.read(box)

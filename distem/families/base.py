@@ -149,6 +149,8 @@ _HOMES = {
     "gaussian_mixture": ("distem.families.mixture", "GaussianMixtures"),
     "kmeans": ("distem.families.kmeans", "KMeansFamily"),
     "hidden_markov": ("distem.families.markov", "HiddenMarkovFamily"),
+    "motion": ("distem.families.motion", "Motions"),
+    "regression_mixture": ("distem.families.regression", "RegressionMixtures"),
 }
 
 

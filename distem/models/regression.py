@@ -118,6 +118,10 @@ class RegressionMixture:
         Log density of an outlier; minus infinity for no outlier layer.
     kernels : {"compiled", "reference"}
         Which kernels do the work.
+    tied : bool
+        Whether all regressions have the same noise.
+    keeps : bool
+        Whether a regression that loses its rows stays as it is: its number means something.
     """
 
     layout: Layout
@@ -126,6 +130,8 @@ class RegressionMixture:
     variance: Float64 | None = None
     log_outlier: float = -np.inf
     kernels: str = "compiled"
+    tied: bool = False
+    keeps: bool = False
     stats_type: ClassVar[type[Stats]] = RegressionStats
 
     @property
@@ -184,6 +190,8 @@ class RegressionMixture:
             stats.mass[:k, None, None] > least * 1e6, stats.gram / mass[:k, None, None], params.gram
         )
         centres, spreads = self._places(stats, params, mass)
+        if self.tied:
+            noise[:] = np.tensordot(mass[:k] / mass[:k].sum(), noise, axes=1)
         covariances = self.shape.from_matrices(noise, mass[:k])
         covariances = self.shape.regularise(covariances, 0.0, self.least(q))
         return RegressionParams(
@@ -226,7 +234,8 @@ class RegressionMixture:
         """Free parameters: weights, coefficients, noise, positions."""
         k, p, q = params.coef.shape
         s = params.centres.shape[1]
-        return int(params.k - 1 + k * p * q + self.shape.n_parameters(k, q) + k * (s + s * (s + 1) // 2))
+        noises = self.shape.n_parameters(1 if self.tied else k, q)
+        return int(params.k - 1 + k * p * q + noises + k * (s + s * (s + 1) // 2))
 
     def expected_complete(self, stats: RegressionStats, params: RegressionParams) -> float:
         """Sum over rows and components of r log(weight times density)."""
@@ -297,7 +306,7 @@ class RegressionMixture:
     def collapsed(self, stats: RegressionStats, params: RegressionParams) -> tuple[int, ...]:
         """Regressions that hold no row, or as few as they have terms and no noise."""
         k, p, q = params.coef.shape
-        if stats.n == 0 or k == 1:
+        if stats.n == 0 or k == 1 or self.keeps:
             return ()
         rows = stats.mass[:k] * (stats.n / stats.total)
         variances = self.shape.variances(params.noise, k, q)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from distem.errors import FitError
@@ -22,7 +24,12 @@ OUTLIERS = 0.05
 
 
 def start(
-    model: RegressionMixture, k: int, sample: Sample, rng: np.random.Generator, tries: int = TRIES
+    model: RegressionMixture,
+    k: int,
+    sample: Sample,
+    rng: np.random.Generator,
+    tries: int = TRIES,
+    places: Sequence[int] | None = None,
 ) -> RegressionParams:
     """Starting parameters of k regressions.
 
@@ -37,6 +44,8 @@ def start(
         This start's own.
     tries : int
         How many are made for the one that is kept.
+    places : sequence of int, optional
+        Columns by which rows are near to each other; by default all but the responses.
 
     References
     ----------
@@ -56,7 +65,7 @@ def start(
         )
     best: tuple[float, RegressionParams] | None = None
     for number in range(tries):
-        params = _through(model, k, rows, _chosen(model, k, rows, rng, near=number % 2 == 1))
+        params = _through(model, k, rows, _chosen(model, k, rows, rng, number % 2 == 1, places))
         for _ in range(STEPS):
             params = model.m_step(model.e_step(rows, params), params)
         value = model.e_step(rows, params).mean_log_likelihood
@@ -68,22 +77,28 @@ def start(
 
 
 def _chosen(
-    model: RegressionMixture, k: int, rows: Rows, rng: np.random.Generator, *, near: bool
+    model: RegressionMixture,
+    k: int,
+    rows: Rows,
+    rng: np.random.Generator,
+    near: bool,
+    places: Sequence[int] | None,
 ) -> list[Ints]:
     """A few rows for each regression."""
     p = model.layout.factors.shape[1]
     few = min(rows.n, p + p // 2 + 1)
     if not near:
         return [rng.choice(rows.n, few, replace=False) for _ in range(k)]
-    others = np.setdiff1d(np.arange(rows.d), model.layout.responses)
+    others = np.setdiff1d(np.arange(rows.d), model.layout.responses) if places is None else places
     x = rows.values[:, others].astype(np.float64)
     spread = x.std(axis=0)
     x = x / np.where(spread > 0.0, spread, 1.0)
     found = []
     for centre in rng.choice(rows.n, k, replace=rows.n < k):
         distance = ((x - x[centre]) ** 2).sum(axis=1)
-        closest = np.argsort(distance, kind="stable")[: min(rows.n, 3 * few)]
-        found.append(rng.choice(closest, few, replace=False))
+        # the more rows there are, the more are near enough: noise averages out
+        closest = np.argsort(distance, kind="stable")[: max(min(rows.n, 3 * few), rows.n // 50)]
+        found.append(rng.choice(closest, max(few, len(closest) // 2), replace=False))
     return found
 
 

@@ -76,6 +76,12 @@ def component(i: int) -> str:
     return f"#fe{i % COLOURS:02x}01"
 
 
+def shade(i: int) -> tuple[int, int, int]:
+    """A component's colour as red, green and blue, for pixels of pictures."""
+    red, green, blue = (round(255 * channel) for channel in _channels(_COMPONENTS[i % COLOURS]))
+    return red, green, blue
+
+
 def dash(i: int) -> str | tuple[int, tuple[int, ...]]:
     """The line style of a component."""
     return DASHES[i // 7 % len(DASHES)]

@@ -28,7 +28,10 @@ TABLE_FEATURES = 8
 """Up to so many stand beside each other in the table of components."""
 ALL_FEATURES = 400
 """Up to so many stand in the table of all of them."""
-_KINDS: Mapping[str, str] = {"hidden_markov": "distem.report.kinds.states"}
+_KINDS: Mapping[str, str] = {
+    "hidden_markov": "distem.report.kinds.states",
+    "motion": "distem.report.kinds.motion",
+}
 """Modules with what a kind of model has for itself, by kind."""
 _ADDED = ("distem.report.kinds.segments", "distem.report.kinds.hard_soft")
 """Modules with what pipelines may add to any kind: they show nothing where there is nothing."""

