@@ -228,9 +228,10 @@ def _refuse_others(earlier: FittedModel, its: Family, features: tuple[str, ...])
 
 
 def _earlier(earlier: FittedModel, its: Family, model: Model, k: int, transform: Transform) -> Any:
-    if earlier.k != k:
+    has = getattr(earlier.params, "regressions", earlier.k)  # a layer of outliers is not counted
+    if has != k:
         raise DataError(
-            f"The run in fit.init has {earlier.k} {its.part}s; this one asks for {k}.",
+            f"The run in fit.init has {has} {its.part}s; this one asks for {k}.",
             f"Start from a run with as many {its.part}s.",
         )
     values = {name: earlier.described.values(name) for name in earlier.variables}

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from distem.models.regression import RegressionMixture
     from distem.types import Float64
 
+
 class RegressionMixtureConfig(ModelConfig):
     """A mixture of linear regressions."""
 
@@ -139,9 +140,7 @@ class RegressionMixtureConfig(ModelConfig):
         design = self.terms
         if design.closed or transform.shift is None:
             return transform
-        moves = np.array(
-            [design.constant is not None and name in self.responses for name in self._features]
-        )
+        moves = np.array([design.constant is not None and name in self.responses for name in self._features])
         return replace(transform, shift=np.where(moves, transform.shift, 0.0))
 
     def sums(self, k: int, d: int) -> int:

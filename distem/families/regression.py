@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from distem.em.selection import Score, score
 from distem.families.base import Beginning, Facts, Variables
 from distem.kernels.regression_reference import Layout
 from distem.models.design import Design, to_data_units, to_model_units
-from distem.models.regression import RegressionMixture, RegressionParams, RegressionStats, coefficient_errors
-from distem.models.regression_start import start
+from distem.models.regression import RegressionMixture, RegressionParams, RegressionStats, solve
+from distem.models.regression_start import OUTLIERS, start
 from distem.types import Float64, Ints
 
 Units = tuple[Float64, Float64]
@@ -41,7 +40,11 @@ class RegressionMixtures:
     ) -> RegressionParams:
         """From coefficients, noise and weights, and positions where there are any."""
         design = _design(model.layout)
-        k = len(values["weights"]) - model.outliers
+        k = int(np.isfinite(values["coefficients"][:, 0, 0]).sum())
+        weights = values["weights"]
+        if len(weights) != k + model.outliers:  # the layer of outliers comes, or goes
+            weights = weights[:k] / weights[:k].sum()
+            weights = np.append((1 - OUTLIERS) * weights, OUTLIERS) if model.outliers else weights
         x, y, z = _units(model, transform)
         coef = to_model_units(design, np.swapaxes(values["coefficients"][:k], 1, 2), x, y)
         noise = values["noise"][:k] / (y[1] ** 2 if model.noise == "diag" else y[1][:, None] * y[1])
@@ -51,7 +54,7 @@ class RegressionMixtures:
             centres = (values["positions"][:k] - z[0]) / z[1]
             spreads = values["position_covariances"][:k] / (z[1][:, None] * z[1])
         gram = np.stack([np.eye(design.p)] * k)
-        return RegressionParams(values["weights"], coef, noise, gram, centres, spreads)
+        return RegressionParams(weights, coef, noise, gram, centres, spreads)
 
     def facts(self, model: RegressionMixture, stats: RegressionStats) -> Facts:  # noqa: ARG002
         """Row weight of each component."""
@@ -166,9 +169,10 @@ def _units(model: RegressionMixture, transform: Transform) -> tuple[Units, Units
 
 def _errors(design: Design, params: RegressionParams, mass: Float64, variances: Float64, x: Units) -> Float64:
     """Standard errors of the coefficients for terms in the data's units, but for those of the responses."""
-    matrix = np.linalg.inv(design.in_units(*x).T)
-    gram = np.stack([matrix @ g @ matrix.T for g in params.gram])
-    return coefficient_errors(replace(params, gram=gram), mass, variances)
+    matrix, eye = design.in_units(*x), np.eye(design.p)
+    inverses = [np.diagonal(matrix.T @ solve(gram, eye) @ matrix) for gram in params.gram]
+    inverse = np.maximum(np.stack(inverses), 0.0)
+    return np.sqrt(inverse[:, :, None] * variances[:, None, :] / mass[:, None, None])
 
 
 def _padded(values: Float64, k: int) -> Float64:
