@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, PrivateAttr
 
 from distem.config.fields import CountOrCounts, Text, TextOrTexts, Texts, wrong
@@ -90,6 +89,8 @@ class RegressionMixtureConfig(ModelConfig):
         units: Float64 | None = None,  # noqa: ARG002 -- the floor is relative
     ) -> RegressionMixture:
         """Make the mixture of one candidate; see `ModelConfig.build`."""
+        import numpy as np
+
         from distem.kernels.regression_reference import Layout
         from distem.models.regression import RegressionMixture
 
@@ -118,6 +119,8 @@ class RegressionMixtureConfig(ModelConfig):
         DataError
             Outliers have no range to lie in.
         """
+        import numpy as np
+
         from distem.errors import DataError
 
         known = self.model_copy()
@@ -137,6 +140,8 @@ class RegressionMixtureConfig(ModelConfig):
 
     def units(self, transform: Transform) -> Transform:
         """Without shifts where the design holds only about zero."""
+        import numpy as np
+
         design = self.terms
         if design.closed or transform.shift is None:
             return transform
