@@ -27,6 +27,7 @@ SECTIONS = (
     "job",
     "dimensions",
     "scaling",
+    "raster",
 )
 """In the order of RESULTS.md."""
 
