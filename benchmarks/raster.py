@@ -25,7 +25,7 @@ KINDS = {
     "bands": (SIDE, ""),
     "bands and texture, smoothed": (2_000, "\n  derive: {texture: 5}"),
 }
-"""What is segmented: pixels a side, and what of the config says so. Memory does not depend on the side."""
+"""What is segmented: pixels a side, and what of the config says so."""
 
 
 def make(path: Path, side: int) -> float:
@@ -144,7 +144,8 @@ ABOUT = (
     "`distem run` from Zarr to labels in Zarr and a PNG, the report drawn too, as a process of its own; the "
     "high-water mark (VmHWM) of each worker process and of the driver, libraries included, beside what the "
     "plan promised before it began. The decoded features of all pixels of the first would be 12 GiB. "
-    "Texture looks 2 pixels beyond a chunk and smoothing 5: chunks about a chunk are decoded again for them."
+    "Texture looks 2 pixels beyond a chunk and smoothing 5: chunks about a chunk are decoded again for them; "
+    "that row is of a small raster, and says nothing of how memory goes over many chunks."
 )
 TRIED = (
     "A chunk of a million pixels is a block of 31 MiB of rows. Loading it takes 42 MiB where a plan counts "
