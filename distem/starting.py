@@ -207,7 +207,7 @@ def _given(
     if init.covariances is None:
         covariances = np.broadcast_to(np.diag(scan.variance), (k, d, d))
     else:
-        covariances = COVARIANCES[variant].matrices(np.array(init.covariances, dtype=float), k, d)
+        covariances = COVARIANCES[variant.split()[0]].matrices(np.array(init.covariances, dtype=float), k, d)
     weights = np.full(k, 1.0 / k) if init.weights is None else np.array(init.weights)
     values = {"weights": weights, "means": means, "covariances": covariances}
     return its.given(model, values, transform)

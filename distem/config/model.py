@@ -350,8 +350,8 @@ class HiddenMarkovConfig(ModelConfig):
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """One: the shape of the covariances, or what else the states say."""
-        return (self.covariance if self.emission == "gaussian" else self.emission,)
+        """One: what the states say, Gaussian numbers by the shape of their covariances."""
+        return (f"{self.covariance} {self.emission}" if self.emission == "gaussian" else self.emission,)
 
     def arrange(self, source: Source, again: Callable[[str], Source]) -> Source:
         """The rows in sequences."""
@@ -394,7 +394,11 @@ class HiddenMarkovConfig(ModelConfig):
         return self.model_copy(update={"symbols": int(scan.maximum[0]) + 1})
 
     def build(
-        self, variant: str, variance: Float64, kernels: str, units: Float64 | None = None
+        self,
+        variant: str,  # noqa: ARG002 -- there is one
+        variance: Float64,
+        kernels: str,
+        units: Float64 | None = None,
     ) -> HiddenMarkov:
         """Make the model of one candidate; see `ModelConfig.build`."""
         from distem.models.discrete import Categorical, Poisson
@@ -406,7 +410,7 @@ class HiddenMarkovConfig(ModelConfig):
         if self.emission == "categorical":
             return HiddenMarkov(Categorical(self.symbols or 1), self.stationary, kernels)
         floor = relative_floor(self.reg_covar)
-        component = Gaussian(variant, in_units(self.reg_covar, units), floor, variance, kernels)
+        component = Gaussian(self.covariance, in_units(self.reg_covar, units), floor, variance, kernels)
         return HiddenMarkov(component, self.stationary, kernels)
 
     @property
@@ -423,7 +427,7 @@ class HiddenMarkovConfig(ModelConfig):
 
     def warming(self, precision: str) -> Callable[[], float]:
         """The kernels of chains, and of Gaussian states."""
-        return partial(_warm_chains, self.variants if self.emission == "gaussian" else (), precision)
+        return partial(_warm_chains, (self.covariance,) if self.emission == "gaussian" else (), precision)
 
     def check(self, config: Config) -> None:
         """Nothing that takes rows out of their places."""

@@ -58,8 +58,7 @@ def _stretch(run: Found, series: xr.Dataset, sequence: int, feature: int) -> Pic
     name = str(series["feature"].values[feature])
     values = series["values"].values[sequence, :, feature].astype(np.float64)
     states = series["state"].values[sequence].astype(np.int64)
-    place = series["place"]
-    x = place.values
+    x = xr.decode_cf(series[["place"]])["place"].values  # as dates, where they are that
     called = str(series["sequence_name"].values[sequence])
     title = name if not called else f"{called}: {name}"
     numbers = np.arange(len(x), dtype=np.float64)
@@ -130,7 +129,7 @@ def _chain(run: Found) -> Section:
             f"state {i}",
             share(float(weights[i])),
             number(float(lasts[i]), 3) if np.isfinite(lasts[i]) else "for ever",
-            number(float(start[i]), 3),
+            _probability(start[i]),
             *(_mean(run, i, j) for j in run.telling[:SHOWN_FEATURES]),
         )
         for i in range(min(k, MOST_ROWS))
@@ -141,7 +140,7 @@ def _chain(run: Found) -> Section:
         "Transition probabilities, from row to column",
         ("from", *(f"to {j}" for j in range(min(k, MOST_ROWS)))),
         tuple(
-            (f"state {i}", *(number(float(p), 3) for p in transition[i, :MOST_ROWS]))
+            (f"state {i}", *(_probability(p) for p in transition[i, :MOST_ROWS]))
             for i in range(min(k, MOST_ROWS))
         ),
     )
@@ -149,6 +148,13 @@ def _chain(run: Found) -> Section:
 
 
 _WORDS = {"gaussian": "Gaussian numbers", "poisson": "counts", "categorical": "one of some symbols"}
+
+
+def _probability(value: float) -> str:
+    """Three digits behind the point, and what would not show there as a bound."""
+    if value >= 5e-4:
+        return f"{value:.3f}"
+    return "0" if value < 1e-12 else "< 0.0005"
 
 
 def _mean(run: Found, state: int, feature: int) -> str:
@@ -165,7 +171,7 @@ def _matrix(transition: Float64) -> Picture:
                 for j in range(k):
                     dark = transition[i, j] < 0.35
                     axes.text(
-                        j, i, number(float(transition[i, j]), 2), ha="center", va="center", fontsize=8,
+                        j, i, _probability(transition[i, j]), ha="center", va="center", fontsize=8,
                         color="white" if dark else "black",
                     )  # fmt: skip
         axes.set_xticks(range(k))
