@@ -146,7 +146,6 @@ def _prepared(folder: Path, steps: int) -> Path:
                     "max_passes": PASSES,
                     "tolerance": 1e-12,
                     "acceleration": "none",
-                    "sample_first": False,
                 },
                 "cluster": {"kind": "threads", "workers": 2, "resident": False},
                 "output": {"path": "run", "variables": [], "report": False},
