@@ -121,16 +121,17 @@ def _pid() -> int:
 
 
 TRIED = (
-    "The cores that compute also decode, so at k = 64 the share of the resident speed is bound by their "
-    "sum: resident seconds / (resident + decoding seconds), which is what is measured, or a little more. With "
-    "Zstd that is decompression (some 500 MB/s a core); with Blosc-LZ4 and without compression what is left is "
-    "Zarr's bookkeeping, copying into place and scaling. Tried: (1) scaling in one compiled sweep instead of "
-    "four of NumPy's (0.05 s of a core's time for a million rows before, a quarter of it now); (2) the "
-    "allocator: Dask tells its workers to give back every 64 KiB of free memory, so each block was decoded "
-    "into fresh pages, 52,000 faults for a million rows, a third of the CPU time. The allocator's own "
-    "thresholds and one arena (MALLOC_ARENA_MAX=1) take that away and hold back 10 MiB a worker; (3) the Rust "
-    "codecs (zarrs): about as much where chunks are large and a quarter where they are small, for there the "
-    "time is Zarr's own bookkeeping per chunk; they are offered as data.decoder; (4) one thread for Zarr's "
-    "codecs and requests instead of its pool, which made no difference; (5) other codecs, in the table. More "
+    "The cores that compute also decode, so at k = 64 the share of the resident speed is bound by "
+    "their sum: resident seconds / (resident + decoding seconds), which is what is measured, or a "
+    "little more. With Zstd that is decompression (some 500 MB/s a core); with Blosc-LZ4 and without "
+    "compression what is left is Zarr's bookkeeping, copying into place and scaling. Tried: (1) "
+    "scaling in one compiled sweep instead of four of NumPy's (0.05 s of a core's time for a million "
+    "rows before, a quarter of it now); (2) the allocator: Dask tells its workers to give back every "
+    "64 KiB of free memory, so each block was decoded into fresh pages, 52,000 faults for a million "
+    "rows, a third of the CPU time. The allocator's own thresholds and one arena (MALLOC_ARENA_MAX=1)"
+    " take that away and hold back 10 MiB a worker; (3) the Rust codecs (zarrs): about as much where "
+    "chunks are large and a quarter where they are small, for there the time is Zarr's own "
+    "bookkeeping per chunk; they are offered as data.decoder; (4) one thread for Zarr's codecs and "
+    "requests instead of its pool, which made no difference; (5) other codecs, in the table. More "
     "features than 8 make the E-step longer and reading not."
 )
