@@ -9,7 +9,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -408,10 +407,7 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told:
             _last_words(folder, manifest)
         session.checkpoints.remove()
         if config.output.report:
-            with ThreadPoolExecutor(1) as aside:  # the workers take a second to end, and nobody needs them
-                ended_cluster = aside.submit(session.executor.close)
-                _draw(session, manifest)
-            ended_cluster.result()
+            _draw(session, manifest)
     return _summary(manifest, folder)
 
 
