@@ -1,8 +1,8 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
 The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml, states of
-weather_states.yaml; segments takes two, a mixture and k-means on one photograph, as docs/segmentation.md has
-them.
+weather_states.yaml; motion of estimate_motion.yaml, on a clip that may be shown; segments takes two, a mixture
+and k-means on one photograph, as docs/segmentation.md has them.
 """
 
 from __future__ import annotations
@@ -174,7 +174,35 @@ def segments(soft: str, hard: str) -> None:
     figure.savefig(IMAGES / "segments.png", dpi=100)
 
 
-PICTURES = {"flights": flights, "hard_soft": hard_soft, "segments": segments, "states": states}
+def motion(run: str) -> None:
+    """Frames tinted by layer, and the speeds of the layers."""
+    from distem.report.kinds.motion import tinted
+
+    tree = xr.open_datatree(f"{run}/result.zarr")
+    model, frames = tree["model"].to_dataset(), tree["frames"].to_dataset()
+    outlier = model.sizes["component"] - 1 if model.sizes["component"] > model.sizes["motion"] else None
+    chosen = np.unique(np.linspace(0, frames.sizes["frame"] - 1, 3).round().astype(int))
+    figure = Figure(figsize=(12, 2.7), layout="constrained")
+    for axes, i in zip(figure.subplots(1, len(chosen)), chosen, strict=True):
+        shot = frames["picture"].values[i]
+        step = int(frames.attrs["step"])
+        extent = (0, step * shot.shape[1], step * shot.shape[0], 0)
+        axes.imshow(tinted(shot, frames["label"].values[i], outlier), interpolation="none", extent=extent)
+        pair = int(frames["frame"].values[i])
+        speeds = np.hypot(model["velocity_y"].values[pair], model["velocity_x"].values[pair])
+        told = ", ".join(f"{speed:.1f}" for speed in speeds)
+        axes.set(title=f"pair {pair + 1}: layers move {told} pixels", xlabel="x (pixel)", ylabel="y (pixel)")
+        axes.label_outer(remove_inner_ticks=False)
+    figure.savefig(IMAGES / "motion.png", dpi=100)
+
+
+PICTURES = {
+    "flights": flights,
+    "motion": motion,
+    "hard_soft": hard_soft,
+    "segments": segments,
+    "states": states,
+}
 
 if __name__ == "__main__":
     PICTURES[sys.argv[1]](*sys.argv[2:])
