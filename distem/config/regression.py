@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from distem.config.fields import CountOrCounts, Text, TextOrTexts, Texts, wrong
 from distem.config.fit import GivenParameters
@@ -55,6 +55,14 @@ class RegressionMixtureConfig(ModelConfig):
 
     _features: tuple[str, ...] = PrivateAttr(default=())
     _reach: tuple[float, ...] = PrivateAttr(default=())
+
+    @field_validator("design", mode="before")
+    @classmethod
+    def _constant(cls, value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        # the constant is a number in YAML
+        return [str(term) if type(term) is int else term for term in value]
 
     @property
     def n_components(self) -> tuple[int, ...]:

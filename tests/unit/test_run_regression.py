@@ -29,7 +29,7 @@ MODEL = {
     "kind": "regression_mixture",
     "components": 2,
     "response": "y",
-    "design": ["1", "x", "x^2"],
+    "design": [1, "x", "x^2"],
     "outliers": True,
 }
 
