@@ -182,7 +182,7 @@ def motion(run: str) -> None:
     model, frames = tree["model"].to_dataset(), tree["frames"].to_dataset()
     outlier = model.sizes["component"] - 1 if model.sizes["component"] > model.sizes["motion"] else None
     chosen = np.unique(np.linspace(0, frames.sizes["frame"] - 1, 3).round().astype(int))
-    figure = Figure(figsize=(12, 2.7), layout="constrained")
+    figure = Figure(figsize=(12, 2.95), layout="constrained")
     for axes, i in zip(figure.subplots(1, len(chosen)), chosen, strict=True):
         shot = frames["picture"].values[i]
         step = int(frames.attrs["step"])
