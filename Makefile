@@ -25,7 +25,7 @@ check: $(STAMP)  ## format, lint, types, floors, examples in README and docs
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q README.md docs
+	$(BIN)/python -m pytest -q README.md docs -n 2 --dist loadfile
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -120,6 +120,11 @@ class ChainEstimator(Estimator):
         """The units to answer in."""
         return Transform(missing="marginalise")
 
+    def _units_to_answer_in(self) -> Transform:
+        """The same, where there is something to ask."""
+        check_is_fitted(self, list(self._letters.values()))
+        return self._asking()
+
     def _check_rows(self, blocks: BlockSet, scan: Scan) -> None:
         """Refuse rows the states cannot say."""
 
@@ -256,7 +261,7 @@ class ChainEstimator(Estimator):
 
     def _ask(self, X: Any, lengths: ArrayLike | None, wanted: Wanted) -> tuple[Any, Any]:
         X = features_last(X)
-        transform = self._asking()
+        transform = self._units_to_answer_in()
         component, params = self._params(transform)
         d = self._features()
         if not is_chunked(X):
@@ -343,7 +348,7 @@ class ChainEstimator(Estimator):
             raise FitError(f"n_samples is {n_samples}.", "Draw one row at least.")
         state = check_random_state(self.random_state if random_state is None else random_state)
         rng = np.random.default_rng(state.randint(2**31 - 1))
-        transform = self._asking()
+        transform = self._units_to_answer_in()
         component, params = self._params(transform)
         drawn, states = HiddenMarkov(component).sample(params, n_samples, rng)
         return transform.backward_means(drawn), states
@@ -363,7 +368,7 @@ class ChainEstimator(Estimator):
         return float(-2.0 * self.score(X, lengths) + 2.0 * self._n_parameters())
 
     def _n_parameters(self) -> int:
-        component, params = self._params(self._asking())
+        component, params = self._params(self._units_to_answer_in())
         return HiddenMarkov(component, self.stationary).n_parameters(params)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from hmmlearn import hmm
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 import distem
 from distem.errors import DataError, FitError
@@ -280,3 +280,12 @@ def test_far_from_the_origin_and_at_any_magnitude():
     huge = distem.GaussianHMM(3, "full", random_state=0, n_iter=30).fit(x * 1e150)
     assert np.isfinite(huge.score(x * 1e150))
     np.testing.assert_array_equal(huge.predict(x * 1e150), plain.predict(x))
+
+
+@pytest.mark.parametrize(
+    "make", [distem.GaussianHMM, distem.GMMHMM, distem.PoissonHMM, distem.CategoricalHMM]
+)
+@pytest.mark.parametrize("ask", ["predict", "predict_proba", "decode", "score"])
+def test_what_is_not_fitted_cannot_be_asked(make, ask):
+    with pytest.raises(NotFittedError):
+        getattr(make(2), ask)(np.zeros((3, 1)))
