@@ -75,6 +75,8 @@ class Work:
         Bytes that passes leave beside each row that stays in memory, all candidates together.
     working_bytes : int
         Bytes that a thread works with beside a block and its sums.
+    working_row_bytes : int
+        The same for each row of the block.
     folds : int
         Folds of cross-validation: each candidate is fitted once more without the rows of each.
     sample_first : tuple of int
@@ -92,6 +94,7 @@ class Work:
     probability_bytes: int = 8
     beside_row: int = 0
     working_bytes: int = 0
+    working_row_bytes: int = 0
     folds: int = 0
     sample_first: tuple[int, ...] = ()
     halo_rows: int = 0
@@ -254,7 +257,9 @@ def _memory(
     # beside the rows made of it; and the block before it, which the pass is working on
     reading = stored + max(stored, decoded * (2 if work.drops or work.weighted else 1))
     reading += source.reading_nbytes
-    working = work.working_bytes + (decoded if longest > 1 and not resident else 0)
+    working = (
+        work.working_bytes + work.working_row_bytes * rows + (decoded if longest > 1 and not resident else 0)
+    )
     if work.folds:  # a block in the order of its folds, with its addresses, folds and that order
         working += decoded + 32 * rows
     # what each row is given, once more among the missing rows, and the widest of it encoded and compressed

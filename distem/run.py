@@ -147,6 +147,7 @@ def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
             sample_rows=config.fit.sample_rows,
             drops=config.data.missing == "drop",
             working_bytes=config.model.working_bytes,
+            working_row_bytes=config.model.working_row_bytes,
             weighted=config.data.weights is not None,
             probability_bytes=config.output.encoding.build().itemsize,
             folds=config.fit.folds if config.fit.select == "cv" else 0,

@@ -114,6 +114,11 @@ class ModelConfig(Section):
         return 0
 
     @property
+    def working_row_bytes(self) -> int:
+        """The same for each row of the block."""
+        return 0
+
+    @property
     def beside_row(self) -> int:
         """Bytes that passes leave beside each row that stays in memory, for each candidate."""
         return 0
@@ -419,6 +424,11 @@ class HiddenMarkovConfig(ModelConfig):
         from distem.models._sweep import KEPT_BYTES, TILE
 
         return KEPT_BYTES + 8 * TILE * 8 * max(self.n_components)
+
+    @property
+    def working_row_bytes(self) -> int:
+        """Where rows lie in the data, which of them begin a sequence, and their log densities."""
+        return 32
 
     def sums(self, k: int, d: int) -> int:
         """Moments and transitions."""

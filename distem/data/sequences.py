@@ -61,7 +61,13 @@ class AtRows:
 
     def of(self, places: Places) -> Bools:
         """See `Beginnings`."""
-        return np.isin(places.addresses, self.first, assume_unique=True)
+        begins = []
+        for (box,) in places.boxes:  # one dimension: the rows of a box have consecutive numbers
+            here = np.zeros(box.stop - box.start, dtype=bool)
+            low, high = np.searchsorted(self.first, [box.start, box.stop])
+            here[self.first[low:high] - box.start] = True
+            begins.append(here)
+        return np.concatenate([np.zeros(0, dtype=bool), *begins])
 
     def within(self, start: int, stop: int) -> AtRows:
         """Those that begin in a block."""
