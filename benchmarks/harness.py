@@ -181,13 +181,23 @@ def command(name: str, quick: bool) -> str:
 def machine() -> dict[str, str]:
     """What the figures depend on, without naming the machine."""
     found = {
-        "processor": _processor(),
+        "processor": f"{_processor()} ({'with' if _wide() else 'without'} AVX-512)",
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
     }
-    for package in ("distem", "numpy", "numba", "dask", "zarr", "scikit-learn", "daal", "pyspark"):
+    for package in (
+        "distem",
+        "numpy",
+        "numba",
+        "dask",
+        "zarr",
+        "scikit-learn",
+        "hmmlearn",
+        "daal",
+        "pyspark",
+    ):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
@@ -204,6 +214,13 @@ def _processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def _wide() -> bool:
+    try:
+        return " avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 def python_seconds(code: str, *arguments: str) -> float:
