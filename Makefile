@@ -14,13 +14,18 @@ $(STAMP): requirements/ci.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
 
+# once, on all cores: test processes side by side would each compile the same
+$(VENV)/.compiled: $(STAMP)
+	$(BIN)/python -m distem.kernels
+	touch $@
+
 demo: $(STAMP)  ## the main job: real flights, clustered on an embedded Dask cluster
 	$(BIN)/distem run configs/quickstart.yaml --fresh
 
-test: $(STAMP)  ## all tests
+test: $(VENV)/.compiled  ## all tests
 	$(BIN)/python -m pytest tests -n 2 --dist worksteal
 
-check: $(STAMP)  ## format, lint, types, floors, examples in README and docs
+check: $(VENV)/.compiled  ## format, lint, types, floors, examples in README and docs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
