@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distem.kernels.regression_reference import Layout
+from distem.models.discrete import Categorical, CategoricalTheta, Poisson, PoissonTheta
 from distem.models.gaussian import Gaussian
 from distem.models.kmeans import KMeans, KMeansParams
 from distem.models.markov import HiddenMarkov, MarkovParams
@@ -97,28 +98,40 @@ def _regression() -> Kind:
     return Kind("regression mixture", model, right, near, draw, exact=("weights", "coef", "noise", "centres"))
 
 
-def _markov() -> Kind:
-    """One sequence: blocks have to hear of each other."""
-    model = HiddenMarkov(Gaussian("full", 0.0))
-    start, even = np.array([0.2, 0.5, 0.3]), np.full(3, 1 / 3)
-    ways = np.array([[0.9, 0.06, 0.04], [0.1, 0.8, 0.1], [0.05, 0.15, 0.8]])
-    spread = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.4], [-0.4, 0.5]], [[1.0, 0.0], [0.0, 2.0]]])
-    right = MarkovParams(start, ways, model.component.from_matrices(MEANS, spread, even))
-    theta = model.component.from_matrices(MEANS + 0.7, np.stack([np.eye(2)] * 3), even)
-    near = MarkovParams(even, np.full((3, 3), 1 / 3), theta)
+START, WAYS = np.array([0.2, 0.5, 0.3]), np.array([[0.9, 0.06, 0.04], [0.1, 0.8, 0.1], [0.05, 0.15, 0.8]])
+
+
+def _markov(name: str, component: Any, right: Any, near: Any, said: tuple[str, ...]) -> Kind:
+    """One sequence of states that say `right`: blocks have to hear of each other."""
+    model, even = HiddenMarkov(component), np.full(3, 1 / 3)
+    truth = MarkovParams(START, WAYS, right)
 
     def draw(n: int, rng: np.random.Generator) -> Rows:
-        return Rows(model.sample(right, n, rng)[0], begins=np.arange(n) == 0)
+        return Rows(model.sample(truth, n, rng)[0], begins=np.arange(n) == 0)
 
-    return Kind(
-        "hidden markov",
-        model,
-        right,
-        near,
-        draw,
-        {"transition": (0, 1)},
-        exact=("transition", "means", "covariances"),
-    )
+    begun = MarkovParams(even, np.full((3, 3), 1 / 3), near)
+    axes = {"transition": (0, 1)}
+    return Kind(f"hidden markov, {name}", model, truth, begun, draw, axes, exact=("transition", *said))
 
 
-KINDS = {kind.name: kind for kind in (_gaussian(), _kmeans(), _regression(), _markov())}
+def _gaussian_chain() -> Kind:
+    component, even = Gaussian("full", 0.0), np.full(3, 1 / 3)
+    spread = np.array([[[2.0, 0.5], [0.5, 1.0]], [[1.0, -0.4], [-0.4, 0.5]], [[1.0, 0.0], [0.0, 2.0]]])
+    right = component.from_matrices(MEANS, spread, even)
+    near = component.from_matrices(MEANS + 0.7, np.stack([np.eye(2)] * 3), even)
+    return _markov("gaussian", component, right, near, ("means", "covariances"))
+
+
+def _poisson_chain() -> Kind:
+    rates = np.array([[1.0, 20.0], [9.0, 4.0], [25.0, 12.0]])
+    return _markov("poisson", Poisson(), PoissonTheta(rates), PoissonTheta(1.3 * rates), ("rates",))
+
+
+def _categorical_chain() -> Kind:
+    shares = np.array([[0.85, 0.05, 0.05, 0.05], [0.05, 0.8, 0.1, 0.05], [0.1, 0.05, 0.05, 0.8]])
+    near = CategoricalTheta(0.5 * shares + 0.125)
+    return _markov("categorical", Categorical(), CategoricalTheta(shares), near, ("probabilities",))
+
+
+CHAINS = (_gaussian_chain, _poisson_chain, _categorical_chain)
+KINDS = {kind.name: kind for kind in (made() for made in (_gaussian, _kmeans, _regression, *CHAINS))}
