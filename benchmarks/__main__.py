@@ -39,7 +39,8 @@ def draw() -> None:
         "# Results",
         (
             "Written by `make bench` (`python -m benchmarks`). Candidates of one table took turns in one run "
-            "on one machine, with the same threads for all; figures are medians, and ratios are of medians. "
+            "on one machine, with the same threads for all, unless its section says otherwise; figures are "
+            "medians, and ratios are of medians. "
             "A goal stands in brackets beside its figure."
         ),
     ]
