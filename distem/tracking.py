@@ -30,7 +30,8 @@ from distem.errors import ConfigError, DataError, Interrupted
 from distem.events import PassDone, PhaseStarted, Resumed
 from distem.fitted import FittedModel
 from distem.models.base import Model
-from distem.motion.assign import AssignLayers, EvidenceTile, grown, taps_of
+from distem.motion.assign import AssignLayers
+from distem.motion.evidence import EvidenceTile, grown, taps_of
 from distem.motion.frames import SourceFrames, tiles
 from distem.motion.layers import AT_REST, Estimator, Layers
 from distem.motion.tiles import BrightnessTile, FlowTile
@@ -263,7 +264,8 @@ def _evidence(footage: Footage, tracks: Tracks) -> list[EvidenceTile]:
     for t in range(tracks.pairs):
         for tile in footage.estimator.blocks(t, 0, tracks.motions[t]):
             if isinstance(tile, BrightnessTile | FlowTile):
-                blocks.append(grown(len(blocks), tile, footage.frames.shape, reach))
+                before = tracks.motions[t - 1] if t else None
+                blocks.append(grown(len(blocks), tile, footage.frames.shape, reach, before))
     return blocks
 
 

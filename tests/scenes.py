@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import xarray as xr
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_closing, gaussian_filter
 
 from distem.kernels.warping_reference import look
 from distem.motion.designs import Geometry, displacement
@@ -48,8 +48,13 @@ PAIR = np.array([[[0.8, 0.2, -0.2], [-1.4, 0.1, 0.3]], [[-1.2, 0.0, 0.4], [2.2, 
 """Affine motions of the ground and of the disc."""
 
 
-def pictures(seed: int = 0, shape=(96, 128), frames: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """Grey frames (t, h, w), each moved by `PAIR` against the last, and whether a pixel is the disc's."""
+def pictures(
+    seed: int = 0, shape=(96, 128), frames: int = 2, noise: float = 0.003, stray: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Grey frames (t, h, w), each moved by `PAIR` against the last, and whether a pixel is the disc's.
+
+    A share `stray` of every frame's pixels has any grey value; their number in the masks is 2.
+    """
     rng = np.random.default_rng(seed)
     h, w = shape
     margin = 40
@@ -70,11 +75,35 @@ def pictures(seed: int = 0, shape=(96, 128), frames: int = 2) -> tuple[np.ndarra
         for picture, (at_y, at_x) in zip((ground, disc), places, strict=True):
             value = look(picture, at_y.ravel() + margin, at_x.ravel() + margin)[0]
             seen.append(value.reshape(shape))
-        shots.append(np.where(own, seen[1], seen[0]) + 0.003 * rng.normal(size=shape))
+        shots.append(np.where(own, seen[1], seen[0]) + noise * rng.normal(size=shape))
         masks.append(own)
         if t < frames - 1:
             places = [_before(geometry, motion, *place) for motion, place in zip(PAIR, places, strict=True)]
-    return np.stack(shots), np.stack(masks)
+    found, labels = np.stack(shots), np.stack(masks).astype(np.int64)
+    if stray:
+        bad = rng.random(found.shape) < stray
+        found[bad] = rng.uniform(0, 1, int(bad.sum()))
+        labels[bad] = 2
+    return found, labels
+
+
+def seen(masks: np.ndarray) -> np.ndarray:
+    """Which pixels of all frames but the last have a right answer: the next frame has them too.
+
+    Stray ones have none. The disc hides a part of the ground, and what leaves the frame has no place in it.
+    """
+    h, w = masks.shape[1:]
+    y, x = np.meshgrid(np.arange(h, dtype=float), np.arange(w, dtype=float), indexing="ij")
+    found = np.zeros(masks[:-1].shape, dtype=bool)
+    discs = [binary_closing(np.pad(mask == 1, 4), iterations=3)[4:-4, 4:-4] for mask in masks]
+    for layer, motion in enumerate(PAIR):
+        dy, dx = displacement(motion, "affine", *Geometry(h, w).coordinates(y, x))
+        there = np.rint(y + dy).astype(int), np.rint(x + dx).astype(int)
+        inside = (there[0] >= 0) & (there[0] < h) & (there[1] >= 0) & (there[1] < w)
+        for t, after in enumerate(discs[1:]):
+            same = after[there[0].clip(0, h - 1), there[1].clip(0, w - 1)] == layer
+            found[t] |= (masks[t] == layer) & inside & same
+    return found
 
 
 def _before(

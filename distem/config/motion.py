@@ -51,6 +51,11 @@ class MotionConfig(ModelConfig):
     passes: Annotated[int, Field(ge=1, le=500)] = Field(
         default=8, description="EM steps between two looks, at most."
     )
+    despeckle: bool = Field(
+        default=True,
+        description="Single pixels that stand out from all about them, such as noise that hits a few pixels "
+        "hard, take the median of their neighbours before anything else is done.",
+    )
     tile: Annotated[int, Field(ge=16)] = Field(
         default=256, description="Pixels on a side of a tile, the unit of work and of what is written."
     )
@@ -92,6 +97,8 @@ class MotionConfig(ModelConfig):
             restarts=config.fit.restarts,
             tolerance=config.fit.tolerance,
             tile=self.tile,
+            despeckle=self.despeckle,
+            window=self.width,
             noise=self.noise,
             seed=config.seed,
             kernels=config.fit.kernels,

@@ -54,6 +54,23 @@ def displacement(motion: Float64, design: str, y: Float64, x: Float64) -> tuple[
     return dy, dx
 
 
+BACK = 12
+"""Steps by which a place that moved is found back: each gains a digit where neighbours move nearly alike."""
+FAR = 1e6
+"""Pixels: a motion that has no way back ends here, outside of every frame."""
+
+
+def undone(
+    motion: Float64, design: str, geometry: Geometry, y: Float64, x: Float64
+) -> tuple[Float64, Float64]:
+    """Displacements back to where a motion brought places from, in pixels, at coordinates of a `Geometry`."""
+    dy, dx = np.zeros(np.shape(y)), np.zeros(np.shape(y))
+    for _ in range(BACK):
+        dy, dx = displacement(motion, design, y - dy / geometry.unit, x - dx / geometry.unit)
+        dy, dx = np.clip(dy, -FAR, FAR), np.clip(dx, -FAR, FAR)
+    return -dy, -dx
+
+
 def in_pixels(motion: Float64, design: str, geometry: Geometry) -> Float64:
     """A motion (..., 2, p) on terms of plain pixel coordinates, y and x from the first pixel.
 

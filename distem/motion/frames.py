@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import correlate1d
 
 from distem.data.source import Source
+from distem.kernels import warping_compiled
 from distem.types import Float64
 
 Window = tuple[slice, slice]
@@ -101,6 +102,40 @@ class SourceFrames:
         values, _ = self.source.window((slice(t, t + 1), *window))
         h, w = (part.stop - part.start for part in window)
         return np.asarray(values, dtype=np.float64).reshape(h, w, self.source.d)
+
+
+@dataclass(frozen=True, eq=False)
+class Despeckled:
+    """Frames without single pixels that stand out: smoothing would spread them over all about them.
+
+    Attributes
+    ----------
+    frames : Frames
+        As they are.
+    """
+
+    frames: Frames
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.frames.shape
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.frames.count
+
+    def read(self, t: int, window: Window) -> Float64:
+        """A part of frame t, looked at with one pixel more on every side."""
+        around = tuple(
+            slice(max(w.start - 1, 0), min(w.stop + 1, n)) for w, n in zip(window, self.shape, strict=True)
+        )
+        pixels = self.frames.read(t, (around[0], around[1]))
+        edges = [
+            (1 - (w.start - a.start), 1 - (a.stop - w.stop)) for w, a in zip(window, around, strict=True)
+        ]
+        return warping_compiled.despeckle(np.pad(pixels, edges, mode="reflect"))
 
 
 def level_shape(shape: tuple[int, int], level: int) -> tuple[int, int]:

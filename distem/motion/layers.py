@@ -24,7 +24,8 @@ from distem.models.regression import (
 from distem.models.regression_start import start
 from distem.models.seeding import Sample
 from distem.motion.designs import DESIGNS, Geometry, displacement
-from distem.motion.frames import SMOOTH, Frames, SourceFrames, level_shape, tiles, top_level
+from distem.motion.evidence import ClearTile, Evidence, grown, taps_of
+from distem.motion.frames import SMOOTH, Despeckled, Frames, SourceFrames, level_shape, tiles, top_level
 from distem.motion.tiles import BrightnessTile, FlowTile, brightness_layout, flow_layout
 from distem.types import Block, Float64, Rows
 
@@ -64,6 +65,10 @@ class Motion:
         Per pixel, on the gain still expected.
     tile : int
         Pixels on a side of a tile.
+    despeckle : bool
+        Whether single pixels that stand out are taken out of the frames first.
+    window : float
+        Standard deviation in pixels of the window over which evidence for a pixel's layer is gathered.
     noise : float
         Least standard deviation of the noise, as a share of the range of grey values: what a motion may miss.
     seed : int
@@ -79,6 +84,8 @@ class Motion:
     restarts: int = 3
     tolerance: float = 1e-6
     tile: int = 256
+    despeckle: bool = True
+    window: float = 3.0
     noise: float = 1e-5
     seed: int = 0
     kernels: str = "compiled"
@@ -203,7 +210,7 @@ class Estimator:
         windows = tiles(level_shape(self.frames.shape, level), self.asked.tile)
         if self.flow is not None and isinstance(self.frames, SourceFrames):
             return [FlowTile(i, self.frames, t, window, self.flow) for i, window in enumerate(windows)]
-        args = self.frames, t, level
+        args = Despeckled(self.frames) if self.asked.despeckle else self.frames, t, level
         return [
             BrightnessTile(i, *args, window, self.asked.design, motions) for i, window in enumerate(windows)
         ]
@@ -214,13 +221,13 @@ class Estimator:
             return self._flow(t, before)
         if before is not None:
             level = min(1, self._top)
-            return self._down(t, level, before[0], revived(before[1], self.asked), 0)
+            return self._settled(t, self._down(t, level, before[0], revived(before[1], self.asked), 0))
         found = [
             self._down(t, self._top, *self._beginning(t, restart), 0)
             for restart in range(self.asked.restarts)
         ]
         best = max(found, key=lambda layers: layers.log_likelihood)
-        return by_size(replace(best, passes=sum(layers.passes for layers in found)))
+        return by_size(self._settled(t, replace(best, passes=sum(layers.passes for layers in found))))
 
     @property
     def _top(self) -> int:
@@ -279,14 +286,59 @@ class Estimator:
                 step = found.coef[:, :, 0].reshape(motions.shape)
                 step = self._believed(step)
                 motions, params = motions + step, found
-                there = params.weights[: asked.k] > LOST
-                converged = self._reach(step[there]) < AT_REST
-                if self._reach(step) < NEAR:
+                reach = self._moved(step, params)
+                converged = reach < AT_REST
+                if reach < NEAR:
                     break
             if level == 0:
                 break
             level -= 1
         return self._looked_at(model, t, motions, params, passes + 1, converged)
+
+    def _settled(self, t: int, layers: Layers) -> Layers:
+        """The last of it, with pixels given to layers by all that lies about them.
+
+        Alone, a pixel of little slope is of any layer, and what a motion learns of those that are not its own
+        is wrong. A climb goes over tiles whose pixels' surroundings were judged before it: its likelihood,
+        of these tiles, does not fall.
+        """
+        model, asked = self.model(), self.asked
+        motions, params, passes = layers.motions, layers.params, layers.passes
+        converged = False
+        for _ in range(asked.warps):
+            params = replace(params, coef=np.zeros_like(params.coef))
+            found, took = self._climb(model, self._clear(model, t, motions, params), params, asked.passes)
+            passes += took
+            step = self._believed(found.coef[:, :, 0].reshape(motions.shape))
+            motions, params = motions + step, found
+            reach = self._moved(step, params)
+            converged = reach < AT_REST
+            if reach < NEAR:
+                break
+        return self._looked_at(model, t, motions, params, passes + 2, converged)
+
+    def _clear(
+        self, model: RegressionMixture, t: int, motions: Float64, params: RegressionParams
+    ) -> list[Block]:
+        """The pixels of a pair, each with the layers that are not out of the question."""
+        shape, reach = self.frames.shape, len(taps_of(self.asked.window)) // 2
+        evidence = Evidence(model, params, shape, self.asked.window)
+        return [
+            ClearTile(i, grown(i, tile, shape, reach), evidence)
+            for i, tile in enumerate(self.blocks(t, 0, motions))
+            if isinstance(tile, BrightnessTile)
+        ]
+
+    def _moved(self, step: Float64, params: RegressionParams) -> float:
+        """The largest change of a motion, in pixels: root mean square over a layer, where it has slopes."""
+        asked = self.asked
+        most = 0.0
+        for c in np.flatnonzero(params.weights[: asked.k] > LOST):
+            slopes = params.gram[c, 0, 0] + params.gram[c, asked.p, asked.p]
+            change = step[c].ravel() @ params.gram[c] @ step[c].ravel()
+            # a slope sees of a change what goes along it, half on the whole
+            most = max(most, float(np.sqrt(2.0 * max(change, 0.0) / max(slopes, 1e-300))))
+        return most
 
     def _climb(
         self, model: RegressionMixture, blocks: Sequence[Block], start: RegressionParams, most: int
@@ -315,7 +367,10 @@ class Estimator:
             stats = self.watched(opened).map_reduce(EStep(((model, params),))).each[0]
         mass = np.maximum(stats.mass[: self.asked.k], 1.0)
         if self.flow is None:
-            params = replace(params, gram=stats.gram / mass[:, None, None])
+            with self.executor.open(self._clear(model, t, motions, params), resident=False) as opened:
+                own = self.watched(opened).map_reduce(EStep(((model, params),))).each[0]
+            mass = np.maximum(own.mass[: self.asked.k], 1.0)
+            params = replace(params, gram=own.gram / mass[:, None, None])
             # smoothing makes neighbours alike: fewer pixels are independent than there are
             errors = coefficient_errors(params, mass, params.noise)[:, :, 0] / float((SMOOTH**2).sum())
             errors = errors.reshape(motions.shape)
@@ -323,11 +378,8 @@ class Estimator:
             errors = np.swapaxes(coefficient_errors(params, mass, params.noise), 1, 2)
         return Layers(motions, errors, params, stats, passes, converged, model.log_outlier)
 
-    def _reach(self, motion: Float64) -> float:
-        """The largest displacement at the frame's corners and middle, in pixels."""
-        return float(self._corners(motion).max(initial=0.0))
-
     def _corners(self, motions: Float64) -> Float64:
+        """The largest displacement of each at the frame's corners and middle, in pixels."""
         geometry = self.geometry
         y, x = np.array([0, 0, 0.5, 1, 1]), np.array([0, 1, 0.5, 0, 1])
         at = geometry.coordinates(y * (geometry.height - 1), x * (geometry.width - 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from distem.kernels import warping_compiled
 from distem.kernels.regression_reference import Layout
-from distem.motion.designs import DESIGNS, Geometry, displacement
+from distem.motion.designs import DESIGNS, Geometry, displacement, undone
 from distem.motion.frames import Frames, SourceFrames, Window, level_shape, smoothed
 from distem.types import Bools, Float64, Rows
 
@@ -62,6 +62,10 @@ class BrightnessTile:
     design : str
     motions : ndarray, shape (k, 2, p)
         Where each motion puts the pixels of the first frame in the second, so far.
+    back : bool
+        Whether to look at the frame before instead, from which the motions led here.
+    away : float
+        What a motion that takes a pixel out of the frame misses it by: all the range of grey values, or NaN.
     """
 
     index: int
@@ -71,6 +75,8 @@ class BrightnessTile:
     window: Window
     design: str
     motions: Float64
+    back: bool = False
+    away: float = 1.0
 
     @property
     def n(self) -> int:
@@ -85,7 +91,7 @@ class BrightnessTile:
     def load(self) -> Rows:
         """Read both frames, warp the second by each motion, drop pixels that are missing.
 
-        A motion that takes a pixel out of the frame misses it by all the range of grey values.
+        Pixels that all motions take out of the frame are missing, unless `away` is NaN.
         """
         k = len(self.motions)
         y, x = _grid(self.window)
@@ -97,7 +103,10 @@ class BrightnessTile:
         gone = np.ones(self.n, dtype=bool)
         first = smoothed(self.frames, self.t, self.level, self.window).ravel()
         for c, motion in enumerate(self.motions):
-            dy, dx = displacement(motion, self.design, *here)
+            if self.back:
+                dy, dx = undone(motion, self.design, geometry, *here)
+            else:
+                dy, dx = displacement(motion, self.design, *here)
             at = PLACES + 3 * c
             value, along_y, along_x = self._look(y + dy / scale, x + dx / scale)
             out = np.isnan(value)
@@ -105,8 +114,8 @@ class BrightnessTile:
             # slopes are per pixel of the level: a motion is in pixels of the frame
             values[:, at] = np.where(out, 0.0, along_y / scale)
             values[:, at + 1] = np.where(out, 0.0, along_x / scale)
-            values[:, at + 2] = np.where(out, 1.0, first - value)
-        kept: Bools = np.asarray(np.isfinite(first) & ~gone)
+            values[:, at + 2] = np.where(out, self.away, first - value)
+        kept: Bools = np.asarray(np.isfinite(first) & ~(gone & np.isfinite(self.away)))
         if kept.all():
             return Rows(values)
         return Rows(np.ascontiguousarray(values[kept]), kept=kept)
@@ -119,7 +128,7 @@ class BrightnessTile:
             low = int(np.clip(np.floor(places.min()) - 1, 0, length - 1))
             high = int(np.clip(np.floor(places.max()) + 3, low + 1, length))
             spans.append(slice(low, high))
-        image = smoothed(self.frames, self.t + 1, self.level, (spans[0], spans[1]))
+        image = smoothed(self.frames, self.t + (-1 if self.back else 1), self.level, (spans[0], spans[1]))
         return warping_compiled.look(image, y - spans[0].start, x - spans[1].start)
 
 

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import PAIR, pictures
+from scenes import PAIR, pictures, seen
 from strategies import examples
 
 from distem.execution.serial import SerialExecutor
 from distem.execution.threads import ThreadsExecutor
 from distem.kernels import warping_compiled, warping_reference
-from distem.motion.assign import AssignLayers, grown, strength, taps_of
-from distem.motion.designs import DESIGNS, Geometry, displacement, in_pixels
-from distem.motion.frames import ArrayFrames, level_shape, plain, smoothed, tiles, top_level
+from distem.motion.assign import AssignLayers
+from distem.motion.designs import DESIGNS, Geometry, displacement, in_pixels, undone
+from distem.motion.evidence import grown, strength, taps_of
+from distem.motion.frames import ArrayFrames, Despeckled, level_shape, plain, smoothed, tiles, top_level
 from distem.motion.layers import Estimator, Motion
 from distem.motion.tiles import BrightnessTile
 
@@ -49,6 +50,35 @@ def test_a_look_goes_through_the_pixels_and_its_slopes_are_its_own():
     curve = np.add.outer(0.5 * grid**2 - grid, 2.0 * grid)
     found = warping_reference.look(curve, np.array([7.3]), np.array([4.6]))
     np.testing.assert_allclose([v[0] for v in found], [0.5 * 7.3**2 - 7.3 + 9.2, 6.3, 2.0], rtol=1e-12)
+
+
+@examples(40)
+@given(st.integers(0, 2**32))
+def test_compiled_pictures_lose_the_specks_of_the_reference(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 5, size=rng.integers(3, 20, size=2)) / 5.0
+    image[rng.random(image.shape) < 0.05] = np.nan
+    np.testing.assert_array_equal(warping_compiled.despeckle(image), warping_reference.despeckle(image))
+
+
+def test_specks_go_and_lines_stay():
+    y, x = np.mgrid[:30, :40] / 40.0
+    picture = 0.3 * y + 0.2 * x
+    picture[12] = 0.9  # a line of one pixel
+    picture[13:, 20] = 0.0  # and one that ends at it
+    spoilt = picture.copy()
+    spots = [(3, 3), (5, 30), (5, 31), (20, 10), (27, 35)]  # two of them side by side
+    for spot in spots:
+        spoilt[spot] = 0.8
+    frames = ArrayFrames(spoilt[None])
+    [window] = tiles(frames.shape, 100)
+    clean = Despeckled(frames).read(0, window)
+    away = np.zeros(picture.shape, dtype=bool)
+    away[tuple(np.transpose(spots))] = True
+    np.testing.assert_array_equal(clean[~away], picture[~away])
+    assert np.abs(clean - picture).max() < 0.01
+    for part in tiles(frames.shape, 7):
+        np.testing.assert_array_equal(Despeckled(frames).read(0, part), clean[part])
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -116,9 +146,33 @@ def test_layers_of_a_made_pair_are_found(found):
     assert first.converged
     assert first.params.weights[0] > first.params.weights[1] > first.params.weights[2]
     for layers in (first, second):  # component i stays component i
-        np.testing.assert_allclose(layers.motions, PAIR, atol=0.06)
-        assert (np.abs(layers.motions - PAIR) <= 5 * layers.errors + 0.02).all()
+        np.testing.assert_allclose(layers.motions, PAIR, atol=0.05)
+    assert (np.abs(first.motions - PAIR) <= 3 * first.errors).all()
     assert second.passes < first.passes
+
+
+@pytest.mark.parametrize("noise", [0.003, 0.02])
+def test_a_tenth_of_stray_pixels_and_noise_leave_the_layers_where_they_are(noise):
+    shots, masks = pictures(seed=1, noise=noise, stray=0.1)
+    frames = ArrayFrames(shots)
+    with SerialExecutor() as executor:
+        layers = Estimator(Motion(2, tile=4096, restarts=2), frames, executor).fit(0, None)
+    assert layers.converged
+    assert (np.abs(layers.motions - PAIR) <= 3 * layers.errors).all()
+    label, _ = labels(frames, layers, 4096, 3.0)
+    judged = seen(masks)[0]
+    assert (label == masks[0])[judged].mean() >= 0.98
+
+
+def test_motions_lead_back_to_where_they_came_from():
+    geometry = Geometry(60, 80)
+    y, x = np.random.default_rng(5).uniform(0, 60, size=(2, 50))
+    motion = PAIR[1]
+    dy, dx = displacement(motion, "affine", *geometry.coordinates(y, x))
+    back = undone(motion, "affine", geometry, *geometry.coordinates(y + dy, x + dx))
+    np.testing.assert_allclose(back, [-dy, -dx], atol=1e-9)
+    wild = undone(1e3 * motion, "affine", geometry, *geometry.coordinates(y, x))
+    assert np.isfinite(wild).all()
 
 
 def test_tiled_and_untiled_are_equal(found):
@@ -157,9 +211,9 @@ def test_labels_have_no_seams_and_are_right(found, width):
     tiled, tiled_shares = labels(frames, first, 31, width)
     np.testing.assert_allclose(tiled_shares, shares, rtol=0, atol=1e-10)
     np.testing.assert_array_equal(tiled, whole)
-    inner = (slice(8, -8), slice(8, -8))
-    right = (whole == masks[0])[inner].mean()
-    assert right > (0.97 if width else 0.85)
+    judged = seen(masks)[0]
+    assert (whole == masks[0])[judged].mean() > (0.98 if width else 0.9)
+    assert (whole == masks[0]).mean() > (0.98 if width else 0.9)  # those too that the next frame has not
 
 
 def test_a_window_counts_as_the_pixels_in_it():
