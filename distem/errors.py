@@ -74,3 +74,11 @@ class Interrupted(DistemError):  # noqa: N818 -- an ending, not a mistake
 
 class AlreadyRunning(Interrupted):
     """Another live process is writing to the same run folder."""
+
+
+class StoreError(Interrupted):
+    """What a run writes to could not be reached, or holds what cannot be read."""
+
+
+class TooLargeError(StoreError):
+    """What was to be read is larger than it can be: it is damaged, or not ours."""

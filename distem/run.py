@@ -2,249 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import platform
-import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
-
-from distem._version import __version__
 from distem.config import Config
-from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder, write_atomically
-from distem.data.label_images import require
-from distem.data.neighbours import spatial_axes
 from distem.data.results import writing
 from distem.data.source import Source
-from distem.data.transform import Transform
-from distem.errors import (
-    AlreadyRunning,
-    ConfigError,
-    DistemError,
-    Interrupted,
-    NotConvergedError,
-    RunFolderError,
-)
+from distem.errors import AlreadyRunning, ConfigError, Interrupted, NotConvergedError, RunFolderError
 from distem.events import Event, Note, Observer, Warned
 from distem.execution.base import Executor
+from distem.jobs import built_in_pipelines, pipeline
 from distem.monitor.log import JsonLog
-from distem.plan import Plan, Work, make_plan
+from distem.promise import make, open_data, plan
+from distem.record import Summary, begun, failure, last_words, outcome, summary_of
 from distem.signals import Interrupts
-from distem.stages import Fitted, Session, dropping
-from distem.starting import samples_first
+from distem.stages import Fitted, Session
 
-PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
-
-
-class Pipeline(Protocol):
-    """A pipeline's module: `run` does the job; `prepare`, if there is one, makes its data first."""
-
-    def run(self, session: Session) -> Fitted:
-        """Do the whole job."""
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run : str
-        The run folder.
-    status : str
-        complete, or what the manifest says.
-    components : int
-        Of the chosen mixture.
-    log_likelihood : float
-        Mean per row, in the data's own units.
-    bic : float
-        Of the chosen mixture.
-    passes : int
-        Of the chosen fit.
-    converged : bool
-    reason : str
-        Why the fit stopped.
-    seconds : float
-        Of the whole run, all attempts together.
-    """
-
-    run: str
-    status: str
-    components: int
-    log_likelihood: float
-    bic: float
-    passes: int
-    converged: bool
-    reason: str
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """The summary as plain values."""
-        return asdict(self)
-
-
-def silent_note(_: str) -> None:
-    """Say nothing."""
-
-
-def plan(config: Config, say: Callable[[str], None] = silent_note) -> Plan:
-    """What a run would do; starts nothing but, for a running cluster, a look at it.
-
-    Parameters
-    ----------
-    config : Config
-        What would be done.
-    say : callable
-        Is told what the pipeline does to make its data, where there is none yet.
-
-    Raises
-    ------
-    ConfigError
-        It cannot fit, with the numbers.
-    DataError
-        The data cannot be opened as the config says.
-    """
-    prepare(config, say)
-    return _plan(config, _source(config), None)
-
-
-def _source(config: Config) -> Source:
-    """The data, as the kind of model takes it."""
-
-    def again(column: str) -> Source:
-        own = config.data.model_copy(update={"features": (column,), "feature_dim": None, "weights": None})
-        return own.build(config.locate)
-
-    return config.model.arrange(config.data.build(config.locate), again)
-
-
-def _plan(config: Config, source: Source, executor: Executor | None) -> Plan:
-    _check_picture(config, source)
-    components = [
-        k
-        for _ in config.model.variants
-        for k in config.model.n_components
-        for _ in range(config.fit.restarts)
-    ]
-    return make_plan(
-        source,
-        source.blocks(Transform(dtype=config.fit.precision)),
-        executor.capacity if executor else config.cluster.capacity(config.locate),
-        Work(
-            components=components,
-            sums=[config.model.sums(k, source.d) for k in components],
-            variables=config.output.variables,
-            sample_rows=config.fit.sample_rows,
-            drops=config.data.missing == "drop",
-            working_bytes=config.model.working_bytes,
-            working_row_bytes=config.model.working_row_bytes,
-            weighted=config.data.weights is not None,
-            probability_bytes=config.output.encoding.build().itemsize,
-            folds=config.fit.folds if config.fit.select == "cv" else 0,
-            beside_row=config.model.beside_row * len(components),
-            sample_first=samples_first(config, source.n, source.d),
-            halo_rows=_halo_rows(config, source),
-        ),
-        # one thread reads one block after the other, whatever is asked for
-        partitions=1 if config.cluster.kind == "serial" else config.cluster.partitions,
-        resident=config.cluster.resident,
-        machine_bytes=psutil.virtual_memory().total,
-    )
-
-
-def _check_picture(config: Config, source: Source) -> None:
-    """Refuse, before any work, what needs neighbours or a package that is not there.
-
-    Raises
-    ------
-    ConfigError
-        The rows are no picture, or a kind of image cannot be written.
-    """
-    if config.output.smoothing is not None or config.output.images:
-        spatial_axes(source.dims)
-    for kind in config.output.images:
-        require(kind)
-
-
-def _halo_rows(config: Config, source: Source) -> int:
-    """Rows of the largest block with the halo that smoothing needs; 0 where nothing is smoothed."""
-    if config.output.smoothing is None or not config.output.variables:
-        return 0
-    return max(block.n for block in source.blocks(halo=config.output.smoothing.build().halo))
-
-
-def pipeline(config: Config) -> ModuleType:
-    """The module of the pipeline a config names.
-
-    Raises
-    ------
-    ConfigError
-        There is no such pipeline, or the file holds no function `run`.
-    """
-    name = config.pipeline
-    if name.endswith(".py"):
-        module = _from_file(Path(config.locate(name)))
-    else:
-        try:
-            module = importlib.import_module(f"distem.pipelines.{name}")
-        except ModuleNotFoundError as error:
-            if error.name != f"distem.pipelines.{name}":
-                raise
-            raise ConfigError(
-                f"There is no pipeline called {name!r}.",
-                f"The built-in ones are {', '.join(built_in_pipelines())}; or give the path of a .py file.",
-            ) from error
-    if not callable(getattr(module, "run", None)):
-        raise ConfigError(f"The pipeline {name} has no function run(session).", "Define one.")
-    return module
-
-
-def _from_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"distem_pipeline_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"There is no pipeline at {path}.", "Check the key pipeline.")
-    module = importlib.util.module_from_spec(spec)
-    # known by name while it is read, as dataclasses need; not after, so that what it defines
-    # travels to the workers by value: they cannot import it
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except DistemError:
-        raise
-    except Exception as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise ConfigError(
-            f"The pipeline {path}{line} could not be loaded: {type(error).__name__}: {error}.",
-            "Mend the file, or name another one in the key pipeline.",
-        ) from error
-    finally:
-        sys.modules.pop(spec.name, None)
-    return module
-
-
-def built_in_pipelines() -> list[str]:
-    """Names of the pipelines that come with distem."""
-    import pkgutil
-
-    package = importlib.import_module("distem.pipelines")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
-def prepare(config: Config, say: Callable[[str], None]) -> None:
-    """Let the pipeline make the data it works on, where it does."""
-    make = getattr(pipeline(config), "prepare", None)
-    if make is not None:
-        make(config, say)
+__all__ = ["Summary", "built_in_pipelines", "pipeline", "plan", "run"]
 
 
 def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] = ()) -> Summary:
@@ -269,25 +47,30 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
 
     tell = _all(*observers)
     if not fresh and (done := _complete(folder, config)) is not None:
-        tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
-        CheckpointStore(folder.checkpoint).remove()  # it may have been killed just before it did
-        return _ended(done, config)
+        return _left_alone(folder, done, config, tell)
     with ExitStack() as stack:
         interrupts = stack.enter_context(Interrupts())
         if hasattr(work, "prepare"):
             with writing(config.locate(config.data.path)):
                 work.prepare(config, lambda message: tell(Note(message)))
-        source = _source(config)
+        source = open_data(config)
         _plan_without_cluster(config, source)
         stack.enter_context(writing(str(folder.path)))
+        lease = folder.lock(lambda message: tell(Note(message)))
         stack.enter_context(_nothing_left(folder))
         folder.claim()
-        stack.enter_context(folder.lock())
         told: list[Event] = []
-        _compile(config, _all(tell, told.append))
+        hear = _all(tell, told.append)
+        with interrupts.here():  # another host's lease is watched for a while
+            stack.enter_context(lease)
+        if not fresh and (done := _complete(folder, config)) is not None:
+            return _left_alone(folder, done, config, tell)  # by whoever held the folder until now
+        with interrupts.here():
+            _compile(config, hear)
         executor = stack.enter_context(config.cluster.build(config.locate))
-        _compile(config, _all(tell, told.append), executor)
-        promised = _plan(config, source, executor)
+        with interrupts.here():
+            _compile(config, hear, executor)
+        promised = make(config, source, executor)
         if fresh:  # not before all is ready: a run that cannot begin loses nothing
             folder.clear()
         session = Session(
@@ -298,10 +81,18 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
             plan=promised,
             observer=tell,
             interruptible=interrupts.here,
+            lease=lease,
         )
         summary = _attempt(session, work, observers, told)
     manifest = folder.read_manifest()
     return _ended(manifest, config) if manifest else summary
+
+
+def _left_alone(folder: RunFolder, manifest: dict[str, Any], config: Config, tell: Observer) -> Summary:
+    """A complete run is left as it is, but for what was killed just before it ended."""
+    tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
+    folder.checkpoints().remove()
+    return _ended(manifest, config)
 
 
 def _compile(config: Config, tell: Observer, executor: Executor | None = None) -> None:
@@ -353,7 +144,7 @@ def _complete(folder: RunFolder, config: Config) -> dict[str, Any] | None:
 
 def _plan_without_cluster(config: Config, source: Source) -> None:
     if config.cluster.kind != "address":
-        _plan(config, source, None)
+        make(config, source, None)
 
 
 @contextmanager
@@ -371,10 +162,11 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         told = isinstance(error, Interrupted) and folder.manifest.exists()
         if not (held or begun or told):
             folder.clear()
-            with suppress(OSError):  # there may be no folder; another run may lie beside it by now
-                (folder.path / ".lock").unlink(missing_ok=True)
+            with suppress(OSError):  # another run may lie in a parent by now
+                folder.store.vacate()
                 for path in made:
-                    path.rmdir()
+                    if path.exists():
+                        path.rmdir()
         raise
 
 
@@ -383,7 +175,7 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told:
     config, folder = session.config, session.folder
     earlier = folder.read_manifest() or {}
     started = time.monotonic() - float(earlier.get("seconds", 0.0))
-    manifest = _manifest(session)
+    manifest = begun(session)
     write_atomically(folder.config, config.to_yaml(folder.path))
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
@@ -395,21 +187,21 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told:
             # a full disk is told apart in here, where the manifest can still say so
             with session.resources, writing(str(folder.path)):
                 fitted = _fitted(work.run(session), config)
-            ended = {"status": "complete", "exit": 0, **_outcome(session, fitted)}
+            ended = {"status": "complete", "exit": 0, **outcome(session, fitted)}
             if config.fit.require_convergence and not fitted.fit.reason.converged:
                 ended["exit"] = NotConvergedError.exit_code
         except BaseException as error:
             status = "interrupted" if isinstance(error, Interrupted) else "failed"
-            ended = _failure(status, error, config)
+            ended = failure(status, error, config)
             raise
         finally:
             seconds = time.monotonic() - started
             manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
-            _last_words(folder, manifest)
+            last_words(folder, manifest)
         session.checkpoints.remove()
         if config.output.report:
             _draw(session, manifest)
-    return _summary(manifest, folder)
+    return summary_of(manifest, folder)
 
 
 def _fitted(returned: Any, config: Config) -> Fitted:
@@ -435,78 +227,7 @@ def _draw(session: Session, manifest: dict[str, Any]) -> None:
                 f"{error}. Try again with: distem report {folder.path}"
             )
         )
-        _last_words(folder, manifest | {"warnings": session.warnings})
-
-
-def _last_words(folder: RunFolder, manifest: dict[str, Any]) -> None:
-    """Write how it ended; on a full disk an unfinished result makes room, which is begun anew in any case."""
-    with suppress(Interrupted), writing(str(folder.path)):
-        try:
-            folder.write_manifest(manifest)
-        except OSError:
-            if manifest.get("status") == "complete":
-                raise
-            shutil.rmtree(folder.result, ignore_errors=True)
-            folder.write_manifest(manifest)
-
-
-def _manifest(session: Session) -> dict[str, Any]:
-    config = session.config
-    return {
-        "name": config.name,
-        "config": config.resolved(),
-        "config_hash": config.hash(),
-        "seed": config.seed,
-        "versions": {
-            "distem": __version__,
-            "python": platform.python_version(),
-            **{p: version(p) for p in PACKAGES},
-        },
-        "kernels": config.fit.kernels,
-        "plan": session.plan.as_dict(),
-        "partitions": session.plan.partitions,
-        "data": session.source.describe(),
-    }
-
-
-def _outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
-    rule = dropping(session.config)
-    fit, score, config = fitted.fit, fitted.scores[fitted.chosen], session.config
-    return {
-        "fit": {
-            "chosen": fitted.chosen,
-            "components": fitted.model.k,
-            "log_likelihood": score.log_likelihood / score.mass,
-            "bic": score.bic,
-            **({"cv": score.cv, "cv_se": score.cv_se} if config.fit.select == "cv" else {}),
-            "passes": len(fit.trace),
-            "converged": fit.reason.converged,
-            "reason": fit.reason.sentence,
-        }
-        | ({"sample_first": session.sampled} if session.sampled else {})
-        | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": fitted.dropped}}),
-        "data": session.source.describe() | session.facts,
-    }
-
-
-def _failure(status: str, error: BaseException, config: Config) -> dict[str, Any]:
-    code = error.exit_code if isinstance(error, DistemError) else 1
-    return {"status": status, "exit": code, "error": config.redact(f"{type(error).__name__}: {error}")}
-
-
-def _summary(manifest: dict[str, Any], folder: RunFolder) -> Summary:
-    fit = manifest["fit"]
-    return Summary(
-        run=str(folder.path),
-        status=manifest["status"],
-        components=fit["components"],
-        log_likelihood=fit["log_likelihood"],
-        bic=fit["bic"],
-        passes=fit["passes"],
-        converged=fit["converged"],
-        reason=fit["reason"],
-        seconds=manifest["seconds"],
-    )
+        last_words(folder, manifest | {"warnings": session.warnings})
 
 
 def _ended(manifest: dict[str, Any], config: Config) -> Summary:
@@ -517,7 +238,7 @@ def _ended(manifest: dict[str, Any], config: Config) -> Summary:
     NotConvergedError
         The fit did not converge and ``fit.require_convergence`` is set.
     """
-    summary = _summary(manifest, RunFolder(_local(config.run_folder)))
+    summary = summary_of(manifest, RunFolder(_local(config.run_folder)))
     if config.fit.require_convergence and not summary.converged:
         raise NotConvergedError(
             f"The result in {summary.run} is complete, but: {summary.reason}",

@@ -24,6 +24,7 @@ from distem.data import results
 from distem.data.assignment import Receipt, create_assignment
 from distem.data.checkpoint import CheckpointStore
 from distem.data.folder import RunFolder
+from distem.data.lease import Lease
 from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import Scan, ScanPass, digest
 from distem.data.source import Source
@@ -84,6 +85,8 @@ class Session:
         Is told every event.
     interruptible : callable
         A context in which a signal ends the run at once; outside it waits for the context to come.
+    lease : Lease
+        The right to write to the folder, shown again before anything is published.
     warnings : list of str
         What was worth a look, for manifest and report.
     facts : dict
@@ -103,6 +106,7 @@ class Session:
     plan: Plan
     observer: Observer
     interruptible: Callable[[], AbstractContextManager[None]]
+    lease: Lease
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     pass_seconds: list[float] = field(default_factory=list)
@@ -112,7 +116,7 @@ class Session:
     @property
     def checkpoints(self) -> CheckpointStore:
         """Where the run's state is kept while it is unfinished."""
-        return CheckpointStore(self.folder.checkpoint)
+        return self.folder.checkpoints(self.lease.confirm, lambda message: self.observe(Warned(message)))
 
     def observe(self, event: Event) -> None:
         """Tell the observers; keep what the result needs of it."""
@@ -124,19 +128,21 @@ class Session:
 
     def passes(self, blocks: BlockSet) -> BlockSet:
         """Blocks whose passes a signal may drop."""
-        return _Interruptible(blocks, self.interruptible)
+        return _Interruptible(blocks, self.interruptible, self.lease)
 
 
 @dataclass(frozen=True)
 class _Interruptible:
     blocks: BlockSet
     interruptible: Callable[[], AbstractContextManager[None]]
+    lease: Lease
 
     @property
     def partitions(self) -> list[tuple[int, int]]:
         return self.blocks.partitions
 
     def map_reduce(self, run: Pass[S]) -> S:
+        self.lease.check()
         with self.interruptible():
             return self.blocks.map_reduce(run)
 

@@ -6,17 +6,15 @@ import errno
 import json
 import os
 import shutil
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from distem.errors import AlreadyRunning, RunFolderError
+from distem.data.checkpoint import CheckpointStore, no_fence, unheard
+from distem.data.lease import Lease
+from distem.data.stores import LocalStore, write_atomically
+from distem.errors import RunFolderError
 
 CONTENTS = (
     "manifest.json",
@@ -27,22 +25,9 @@ CONTENTS = (
     "checkpoint.zarr",
     "label_images",
     ".lock",
-    ".writer",
+    ".lease",
 )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, meets the old text or the new one."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+LOCKS = (".lock", ".lease")
 
 
 @dataclass(frozen=True)
@@ -56,6 +41,11 @@ class RunFolder:
     """
 
     path: Path
+
+    @property
+    def store(self) -> LocalStore:
+        """The folder, for what must be written by one process only."""
+        return LocalStore(self.path)
 
     @property
     def manifest(self) -> Path:
@@ -131,6 +121,12 @@ class RunFolder:
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunFolderError(f"{self.path} is not a folder.", "Choose another output.path.")
+        for name in CONTENTS:
+            if (self.path / name).is_symlink():  # what is removed or written there lies elsewhere
+                raise RunFolderError(
+                    f"{self.path / name} is a symbolic link.",
+                    "Make the run folder itself a link if it is to lie elsewhere, not its parts.",
+                )
         if self.path.is_dir() and not self.manifest.exists():
             strangers = sorted(p.name for p in self.path.iterdir() if not self._ours(p.name))
             if strangers:
@@ -158,36 +154,29 @@ class RunFolder:
         if not self.path.is_dir():
             return
         for name in CONTENTS:
-            if name == ".lock":
+            if name in LOCKS:
                 continue
             path = self.path / name
-            if path.is_dir():
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the folder against other processes; the system lets go when this one ends.
+    def lock(self, say: Callable[[str], None] = lambda _: None) -> Lease:
+        """The lease on the folder, to be entered: one process writes to it at a time.
 
-        Raises
-        ------
-        AlreadyRunning
-            Another live process holds it.
+        Parameters
+        ----------
+        say : callable
+            Is told when it has to be waited for, to see whether the other process still lives.
         """
-        lock, writer = FileLock(self.path / ".lock"), self.path / ".writer"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            by = writer.read_text(encoding="utf-8").strip() if writer.exists() else "another process"
-            raise AlreadyRunning(
-                f"{self.path} is already being written to by {by}.",
-                "Wait for it to end, or choose another output.path.",
-            ) from error
-        try:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            write_atomically(writer, f"process {os.getpid()} on {socket.gethostname()}, since {now}\n")
-            yield
-        finally:
-            writer.unlink(missing_ok=True)
-            lock.release()
+        return Lease(self.store, after=lambda: self.checkpoints().token, say=say)
+
+    def checkpoints(
+        self, fence: Callable[[], int] = no_fence, warn: Callable[[str], None] = unheard
+    ) -> CheckpointStore:
+        """The run's state while it is unfinished; see `CheckpointStore`."""
+        return CheckpointStore(self.store, fence=fence, warn=warn, prefix=f"{self.checkpoint.name}/")
+
+
+__all__ = ["LOCKS", "RunFolder", "write_atomically"]

@@ -158,7 +158,7 @@ def test_a_second_run_of_the_same_config_waits_for_no_one(folder):
     process.send_signal(signal.SIGSTOP)  # it lives, and holds the folder, for as long as this takes
     second = command("run", path)
     assert second.returncode == 75
-    assert f"already being written to by process {process.pid}" in second.stderr
+    assert f"is already running, by process {process.pid}" in second.stderr
     third = command("run", path, "--fresh")
     assert third.returncode == 75
     other = config_file(folder, "other.yaml", **OPTIONS, output__path=str(run), seed=9)

@@ -67,20 +67,30 @@ def test_a_folder_without_a_manifest_must_be_empty(folder):
 
 def test_one_writer_at_a_time(folder):
     with folder.lock():
-        assert str(os.getpid()) in (folder.path / ".writer").read_text(encoding="utf-8")
         with pytest.raises(AlreadyRunning, match=f"process {os.getpid()} on") as refused, folder.lock():
             pass
         assert refused.value.exit_code == 75
-    assert not (folder.path / ".writer").exists()
     with folder.lock():
         pass
+    assert {p.name for p in folder.path.iterdir()} <= {".lock"}
 
 
-def test_a_lock_that_was_left_behind_holds_no_one_up(folder):
-    (folder.path / ".lock").touch()
-    (folder.path / ".writer").write_text("process 1 on nowhere", encoding="utf-8")
-    with folder.lock():
-        pass
+def test_the_next_writer_is_numbered_after_the_last_that_published(folder):
+    with folder.lock() as first:
+        folder.checkpoints(first.confirm).save("pass-000001", {}, {})
+    with folder.lock() as second:
+        assert second.token == first.token + 1
+
+
+@pytest.mark.parametrize("name", ["result.zarr", "checkpoint.zarr", "manifest.json", "report.html"])
+def test_parts_of_a_run_folder_are_no_links(folder, tmp_path, name):
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.tex").write_text("years", encoding="utf-8")
+    (folder.path / name).symlink_to(tmp_path / "precious")
+    with pytest.raises(RunFolderError, match="symbolic link"):
+        folder.claim()
+    folder.clear()
+    assert (tmp_path / "precious" / "thesis.tex").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3"])

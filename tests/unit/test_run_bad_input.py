@@ -273,7 +273,7 @@ def test_a_folder_that_another_process_writes_to(folder):
         text=True,
     ) as other:
         assert other.stdout.readline() == "held\n"
-        error = refused(folder, 75, "already being written to", f"process {other.pid} on")
+        error = refused(folder, 75, "is already running, by", f"process {other.pid} on")
         assert "since" in error
         other.stdin.close()
     assert invoke("run", config_file(folder)).exit_code == 0  # it let go when it ended
