@@ -24,12 +24,15 @@ class AssignRows:
         Where the answers go.
     messages, paths : Messages or None
         What reaches the blocks from outside, and the likeliest path at their edges, for models of chains.
+    done : frozenset of int
+        Blocks that are written already.
     """
 
     model: FittedModel
     writer: AssignmentWriter
     messages: Messages | None = None
     paths: Messages | None = None
+    done: frozenset[int] = frozenset()
     name: ClassVar[str] = "assign"
 
     @classmethod
@@ -38,6 +41,10 @@ class AssignRows:
         asked, linker = [(model.model, model.params)], Linker(blocks)
         paths = linker.messages(asked, best=True) if "path" in writer.variables else None
         return cls(model, writer, linker.messages(asked), paths)
+
+    def but(self, done: frozenset[int]) -> AssignRows:
+        """The same, for what is left to be written."""
+        return replace(self, done=done) if done else self
 
     def within(self, span: Span) -> AssignRows:
         """The same with the messages of a span of blocks only."""
@@ -48,6 +55,8 @@ class AssignRows:
 
     def __call__(self, rows: Rows, block: int) -> Receipt:
         """Assign and write one block."""
+        if block in self.done:
+            return self.writer.nothing
         message = None if self.messages is None else self.messages.at(block)[0]
         wanted = "probability" in self.writer.variables
         found = self.model.assign(rows, probability=wanted, message=message)

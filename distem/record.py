@@ -109,6 +109,7 @@ def outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
         | ({"sample_first": session.sampled} if session.sampled else {})
         | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": fitted.dropped}}),
         "data": session.source.describe() | session.facts,
+        "identity": session.identity,
     }
 
 

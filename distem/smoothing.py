@@ -77,15 +77,20 @@ class SmoothRows:
         Where the answers go.
     smoothing : Smoothing
         How they are smoothed.
+    done : frozenset of int
+        Blocks that are written already.
     """
 
     model: FittedModel
     writer: AssignmentWriter
     smoothing: Smoothing
+    done: frozenset[int] = frozenset()
     name: ClassVar[str] = "assign"
 
     def __call__(self, rows: Rows, block: int) -> Receipt:
         """Assign, smooth and write one block."""
+        if block in self.done:
+            return self.writer.nothing
         if rows.places is None:
             raise LookupError("These rows do not know where in the data they lie.")
         chunks = self.writer.chunks(block)

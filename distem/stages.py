@@ -9,46 +9,32 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from distem import decoded
-from distem.assignment import AssignRows
-from distem.config import Config
+from distem._version import __version__
+from distem.assigning import assign
+from distem.choosing import choose, dropping, offset_of, validate
 from distem.data import results
-from distem.data.assignment import Receipt, create_assignment
-from distem.data.checkpoint import CheckpointStore
-from distem.data.folder import RunFolder
-from distem.data.lease import Lease
 from distem.data.prepare import check, model_variance, remarks, transform_for
-from distem.data.scan import Scan, ScanPass, digest
-from distem.data.source import Source
+from distem.data.scan import ScanPass, digest
 from distem.data.transform import Transform
 from distem.em.checkpoint import Arrays, dump, restore
-from distem.em.dropping import Hopeless
-from distem.em.folds import CrossValidated, Validate
-from distem.em.loop import Climb, Fit, climb
-from distem.em.selection import Score, best_by
+from distem.em.loop import climb
 from distem.errors import DataError, Interrupted
-from distem.events import ComponentCollapsed, Event, Observer, PassDone, PhaseStarted, Resumed, Warned
-from distem.execution.base import BlockSet, Executor, one_blas_thread
-from distem.families.base import Facts
-from distem.families.base import family as family_of
-from distem.fitted import FittedModel
+from distem.events import PhaseStarted, Resumed, Warned
+from distem.execution.base import one_blas_thread
 from distem.models import seeding
 from distem.models.base import Model
-from distem.plan import Plan
 from distem.sampling import Learnt, Sampled, climb_on_samples, likeliest
-from distem.smoothing import SmoothRows
+from distem.session import Fitted, Scanned, Seeded, Session
 from distem.starting import (
     at_the_foot,
     candidates,
-    family,
     folds_of,
     rest_of,
     samples_first,
@@ -57,143 +43,27 @@ from distem.starting import (
     without,
 )
 from distem.tables import model_dataset, sample_dataset, selection_dataset, trace_dataset
-from distem.types import Pass, S
+
+__all__ = [
+    "CHECKPOINT_SECONDS",
+    "REPORT_ROWS",
+    "Fitted",
+    "Scanned",
+    "Seeded",
+    "Session",
+    "assign",
+    "dropping",
+    "fit",
+    "offset_of",
+    "publish",
+    "scan",
+    "seed",
+]
 
 CHECKPOINT_SECONDS = 1.0
 """Passes shorter than this share a checkpoint."""
 REPORT_ROWS = 5000
 """Rows of the sample that are kept with the result, for pictures."""
-
-
-@dataclass
-class Session:
-    """What a pipeline works with: a config, a cluster, a run folder, observers.
-
-    Attributes
-    ----------
-    config : Config
-        The resolved config.
-    executor : Executor
-        Where passes run.
-    folder : RunFolder
-        Where the results go; locked for this process.
-    source : Source
-        The data.
-    plan : Plan
-        What the run promised.
-    observer : callable
-        Is told every event.
-    interruptible : callable
-        A context in which a signal ends the run at once; outside it waits for the context to come.
-    lease : Lease
-        The right to write to the folder, shown again before anything is published.
-    warnings : list of str
-        What was worth a look, for manifest and report.
-    facts : dict
-        What the scan found out about the data, for the manifest.
-    pass_seconds : list of float
-        Duration of each pass of the fit, those before an interruption included.
-    sampled : list of dict
-        Rows of the samples that were climbed on first, and the passes over each.
-    resources : ExitStack
-        What is closed when the run ends.
-    """
-
-    config: Config
-    executor: Executor
-    folder: RunFolder
-    source: Source
-    plan: Plan
-    observer: Observer
-    interruptible: Callable[[], AbstractContextManager[None]]
-    lease: Lease
-    warnings: list[str] = field(default_factory=list)
-    facts: dict[str, Any] = field(default_factory=dict)
-    pass_seconds: list[float] = field(default_factory=list)
-    sampled: list[dict[str, int]] = field(default_factory=list)
-    resources: ExitStack = field(default_factory=ExitStack)
-
-    @property
-    def checkpoints(self) -> CheckpointStore:
-        """Where the run's state is kept while it is unfinished."""
-        return self.folder.checkpoints(self.lease.confirm, lambda message: self.observe(Warned(message)))
-
-    def observe(self, event: Event) -> None:
-        """Tell the observers; keep what the result needs of it."""
-        if isinstance(event, Warned | ComponentCollapsed) and event.message not in self.warnings:
-            self.warnings.append(event.message)
-        if isinstance(event, PassDone) and event.pass_ > len(self.pass_seconds):
-            self.pass_seconds.append(event.seconds)
-        self.observer(event)
-
-    def passes(self, blocks: BlockSet) -> BlockSet:
-        """Blocks whose passes a signal may drop."""
-        return _Interruptible(blocks, self.interruptible, self.lease)
-
-
-@dataclass(frozen=True)
-class _Interruptible:
-    blocks: BlockSet
-    interruptible: Callable[[], AbstractContextManager[None]]
-    lease: Lease
-
-    @property
-    def partitions(self) -> list[tuple[int, int]]:
-        return self.blocks.partitions
-
-    def map_reduce(self, run: Pass[S]) -> S:
-        self.lease.check()
-        with self.interruptible():
-            return self.blocks.map_reduce(run)
-
-
-@dataclass(frozen=True, eq=False)
-class Scanned:
-    """The data after one look at all of it.
-
-    Attributes
-    ----------
-    scan : Scan
-        Counts, means, variances, extremes.
-    transform : Transform
-        From the data's units to the model's.
-    blocks : BlockSet
-        Transformed rows, resident or streamed.
-    fingerprint : str
-        SHA-256 of what the data is and holds; no path and no clock in it.
-    """
-
-    scan: Scan
-    transform: Transform
-    blocks: BlockSet
-    fingerprint: str
-
-
-@dataclass(frozen=True, eq=False)
-class Seeded:
-    """Fits that are ready to climb, and the sample they started from."""
-
-    climbs: list[Climb]
-    models: dict[str, Model]
-    starts: dict[str, Any]
-    sample: seeding.Sample
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """All fits, the one that was chosen, and why others were dropped, fits without a fold among them."""
-
-    fits: dict[str, Fit]
-    scores: dict[str, Score]
-    chosen: str
-    model: FittedModel
-    start: FittedModel
-    dropped: dict[str, str]
-
-    @property
-    def fit(self) -> Fit:
-        """The chosen fit."""
-        return self.fits[self.chosen]
 
 
 def scan(session: Session) -> Scanned:
@@ -252,6 +122,13 @@ def seed(session: Session, scanned: Scanned) -> Seeded:
         raise DataError(
             "The data is not what it was when this run was interrupted.",
             "Run with --fresh to begin again with the data as it is now.",
+        )
+    if kept is not None and kept[1].get("version") != __version__:
+        session.observe(
+            Warned(
+                f"This run was begun by distem {kept[1].get('version')} and goes on with {__version__}: "
+                "its bits may be those of neither."
+            )
         )
     if kept is None:
         # drawn once: a smaller sample is the beginning of a larger one
@@ -363,7 +240,8 @@ def _keep_seed(
         arrays |= {f"start/{name}/{p}": value for p, value in named.items()}
     for name, parts in learnt.items():
         arrays |= {f"learnt/{name}/{part}": value for part, value in parts.items()}
-    info = {"fingerprint": scanned.fingerprint, "parameters": parameters, "sampled": session.sampled}
+    begun = {"identity": session.identity, "version": __version__}
+    info = begun | {"fingerprint": scanned.fingerprint, "parameters": parameters, "sampled": session.sampled}
     session.checkpoints.save("seed-000000", arrays, info)
 
 
@@ -398,103 +276,9 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
             keep(force=True)
         raise
     keep(force=True)
-    validated = _validate(session, scanned, seeded)
+    validated = validate(session, scanned, seeded)
     with one_blas_thread():
-        return _choose(session, scanned, seeded, validated)
-
-
-def offset_of(session: Session, scanned: Scanned, model: Model) -> float:
-    """What brings a log-likelihood per row to the data's own units."""
-    return family_of(session.config.model.kind).offset(model, scanned.transform)
-
-
-def dropping(config: Config) -> Hopeless | None:
-    """The rule by which a sweep lets go of fits, if there is one."""
-    rules = {"restarts": Hopeless(), "hopeless": Hopeless(config.fit.select), "never": None}
-    return rules[config.fit.drop]
-
-
-def _validate(session: Session, scanned: Scanned, seeded: Seeded) -> dict[str, CrossValidated]:
-    """Ask the rows of each fold about every candidate; of its restarts the likeliest elsewhere answers."""
-    folds = folds_of(session.config)
-    if folds is None:
-        return {}
-    best: dict[tuple[str, int], Climb] = {}
-    for c in seeded.climbs:
-        if c.held is not None:
-            rival = best.get((family(c.name), c.held))
-            if rival is None or c.fit.log_likelihood > rival.fit.log_likelihood:
-                best[family(c.name), c.held] = c
-    judged = [(c.model, c.fit.params, fold) for (_, fold), c in best.items()]
-    sums = scanned.blocks.map_reduce(Validate(judged, folds))
-    found: dict[str, CrossValidated] = {}
-    for name in dict.fromkeys(of for of, _ in best):
-        mine = [i for i, (of, _) in enumerate(best) if of == name]
-        found[name] = CrossValidated.of(sums.log_likelihood[mine], sums.mass[mine])
-    return found
-
-
-def _choose(
-    session: Session, scanned: Scanned, seeded: Seeded, validated: dict[str, CrossValidated]
-) -> Fitted:
-    its = family_of(session.config.model.kind)
-    fits = {c.name: c.fit for c in seeded.climbs if c.held is None}
-    scores = {name: its.score(seeded.models[name], done, scanned.transform) for name, done in fits.items()}
-    for name in scores:
-        if (said := validated.get(family(name))) is not None:
-            offset = offset_of(session, scanned, seeded.models[name])
-            scores[name] = replace(scores[name], cv=said.mean + offset, cv_se=said.error)
-    # of the restarts of one candidate the likeliest, whatever the criterion
-    families: dict[str, list[str]] = {}
-    for name in fits:
-        families.setdefault(family(name), []).append(name)
-    finalists = {
-        name: scores[name]
-        for name in (max(names, key=lambda n: fits[n].log_likelihood) for names in families.values())
-    }
-    chosen = best_by(session.config.fit.select, finalists)
-
-    def dressed(params: Any, facts: Facts) -> FittedModel:
-        return FittedModel(
-            model=seeded.models[chosen],
-            params=params,
-            transform=scanned.transform,
-            features=session.source.features,
-            feature_attrs=session.source.feature_attrs,
-            source=session.source.describe(),
-            kind=its.kind,
-            facts=facts,
-        )
-
-    best = fits[chosen]
-    model = dressed(best.params, its.facts(seeded.models[chosen], best.stats))
-    start = dressed(seeded.starts[chosen], {})
-    dropped = {c.name: c.fit.reason.sentence for c in seeded.climbs if c.fit.reason.dropped}
-    return Fitted(fits, scores, chosen, model, start, dropped)
-
-
-def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None:
-    """Write labels, probabilities and densities of every row, block by block, in parallel."""
-    session.observe(PhaseStarted("assign"))
-    path, variables = str(session.folder.result), session.config.output.variables
-    results.create_result(path)
-    if not variables:
-        return None
-    writer = create_assignment(
-        path,
-        session.source,
-        fitted.model.k,
-        variables,
-        {"candidate": fitted.chosen},
-        encoding=session.config.output.encoding.build(),
-    )
-    asked = session.config.output.smoothing
-    if asked is None:
-        return scanned.blocks.map_reduce(AssignRows.over(scanned.blocks, fitted.model, writer))
-    smoothing, partitions = asked.build(), session.config.cluster.partitions
-    blocks = session.source.blocks(scanned.transform, smoothing.halo)
-    with session.executor.open(blocks, resident=False, partitions=partitions) as opened:
-        return session.passes(opened).map_reduce(SmoothRows(fitted.model, writer, smoothing))
+        return choose(session, scanned, seeded, validated)
 
 
 def publish(
@@ -531,6 +315,7 @@ def publish(
         more = _of_sequences(session, scanned, fitted) | dict(more or {})
     for name, dataset in (more or {}).items():
         results.write_group(path, name, dataset)
+    session.lease.confirm()
     results.finalise(path)
 
 

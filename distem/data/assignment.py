@@ -186,6 +186,11 @@ class AssignmentWriter:
         counts = np.bincount(label, minlength=self.k).astype(np.int64)
         return Receipt(stored, stored - len(label), counts, len(chunks), density, mass)
 
+    @property
+    def nothing(self) -> Receipt:
+        """The receipt of a block that is written already."""
+        return Receipt(0, 0, np.zeros(self.k, np.int64), 0, 0.0, 0.0)
+
     def _copy_coordinates(self, arrays: Mapping[str, zarr.Array[Any]], box: Box) -> None:
         by_dim = dict(zip(self.grid.dims, box, strict=True))
         for name in self.coordinates:
@@ -249,17 +254,14 @@ def create_assignment(
         If the disk is full.
     """
     encoding = encoding or Encoding()
-    wanted = tuple(dict.fromkeys(variables))
-    for name in wanted:
-        if name not in KNOWN:
-            raise ConfigError(f"There is no output variable '{name}'.", f"It can be {', '.join(KNOWN)}.")
+    wanted = _known(variables)
     grid = source.grid
     if not grid.is_regular:
         raise ConfigError(
             "The input's chunks are irregular, and Zarr's cannot be.",
             "Rechunk the input so that all chunks but the last are equal.",
         )
-    component = "component" if "component" not in grid.dims else "mixture_component"
+    component = _component(grid)
     with writing(path):
         root = open_root(path, storage_options)
         root.update_attributes({"status": "incomplete"})
@@ -291,7 +293,6 @@ def create_assignment(
                 attributes={"long_name": "component"}, compressors=codecs(), config=_WRITING,
             )  # fmt: skip
             array[:] = np.arange(k)
-        by_block = []
         for name, (stored, dtype, its) in copies.items():
             array = group.create_array(
                 name,
@@ -303,10 +304,23 @@ def create_assignment(
                 compressors=codecs(),
                 config=_WRITING,
             )
-            if set(stored.dims) == set(grid.dims):
-                by_block.append(name)
-            else:
+            if set(stored.dims) != set(grid.dims):
                 _copy(source.reader, name, stored, sizes, array)
+    return go_on_with(path, source, k, wanted, storage_options, encoding)
+
+
+def go_on_with(
+    path: str,
+    source: Source,
+    k: int,
+    variables: Iterable[str] = VARIABLES,
+    storage_options: Mapping[str, Any] | None = None,
+    encoding: Encoding | None = None,
+) -> AssignmentWriter:
+    """The writer of an assignment whose templates `create_assignment` made, with the same arguments."""
+    wanted, encoding = _known(variables), encoding or Encoding()
+    grid = source.grid
+    copies = coordinates_to_write(source.reader.coordinates(), {*wanted, _component(grid)})
     return AssignmentWriter(
         path=path,
         reader=source.reader,
@@ -314,11 +328,23 @@ def create_assignment(
         d=source.d,
         k=k,
         variables=wanted,
-        coordinates=tuple(by_block),
+        coordinates=tuple(n for n, (stored, _, _) in copies.items() if set(stored.dims) == set(grid.dims)),
         options=frozen(storage_options),
         token=secrets.token_hex(8),
         encoding=encoding,
     )
+
+
+def _known(variables: Iterable[str]) -> tuple[str, ...]:
+    wanted = tuple(dict.fromkeys(variables))
+    for name in wanted:
+        if name not in KNOWN:
+            raise ConfigError(f"There is no output variable '{name}'.", f"It can be {', '.join(KNOWN)}.")
+    return wanted
+
+
+def _component(grid: Grid) -> str:
+    return "component" if "component" not in grid.dims else "mixture_component"
 
 
 def _links(source: Source, copies: Mapping[str, Any]) -> dict[str, Any]:
@@ -372,3 +398,8 @@ def _about(name: str, k: int) -> dict[str, Any]:
 def _arrays(path: str, options: str, token: str) -> dict[str, zarr.Array[Any]]:  # noqa: ARG001 -- token is a key
     group = zarr.open_group(path, path=GROUP, mode="r+", use_consolidated=False, **keywords(thawed(options)))
     return {name: array.with_config(_WRITING) for name, array in group.arrays()}
+
+
+def held_arrays(writer: AssignmentWriter) -> dict[str, zarr.Array[Any]]:
+    """The arrays a writer writes to, held open in this process."""
+    return _arrays(writer.path, writer.options, writer.token)

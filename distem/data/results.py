@@ -6,7 +6,9 @@ too, so that counting chunks tells whether all is there; the root's ``status`` s
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +20,7 @@ import zarr
 
 from distem.data._encoding import codecs, target_values
 from distem.data._names import plain_attrs
+from distem.data.files import is_url
 from distem.data.source import reason
 from distem.errors import DataError, Interrupted
 
@@ -121,7 +124,10 @@ def finalise(path: str, storage_options: Mapping[str, Any] | None = None) -> Non
                 f"The assignment in {path} is not complete: {'; '.join(lacking)}.",
                 "Run the same command again: it writes what is missing.",
             )
-        root.update_attributes({"status": "complete"})
+        _sync(path)
+        about = {**root.attrs, "status": "complete"}
+        about.pop("attempt", None)
+        root.attrs.put(about)
         # without it xarray warns that opening is slow
         _consolidate(path, storage_options)
 
@@ -134,6 +140,28 @@ def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str |
         return None
     found = root.attrs.get("status")
     return found if isinstance(found, str) else None
+
+
+def attempt(path: str) -> str | None:
+    """Return what tells an unfinished result from others that lay there, or None."""
+    try:
+        root = zarr.open_group(path, mode="r", use_consolidated=False)
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
+    found = root.attrs.get("attempt")
+    return found if root.attrs.get("status") == "incomplete" and isinstance(found, str) else None
+
+
+def _sync(path: str) -> None:
+    """Have all that was written on the disk before the result is called complete."""
+    if not is_url(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            libc = ctypes.CDLL(None, use_errno=True)
+            if not hasattr(libc, "syncfs") or libc.syncfs(handle) != 0:
+                os.sync()
+        finally:
+            os.close(handle)
 
 
 def assigned(path: str, name: str) -> zarr.Array[Any]:

@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans as Peer
 
 from distem import stages
 from distem.cli import main
+from distem.data.checkpoint import CheckpointStore
 from distem.errors import Interrupted
 from distem.fitted import FittedModel
 from distem.run import run
@@ -53,7 +54,7 @@ def test_executors_blocks_and_an_interruption_leave_every_bit_alone(folder, monk
         run(config(folder, **changes, cluster={"kind": "threads", "workers": 2}, output__path="other"))
         assert_same_bits(folder / "run", folder / "other")
         monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
-        kept, save = [], stages.CheckpointStore.save
+        kept, save = [], CheckpointStore.save
 
         def stopping(self, name, *args):
             save(self, name, *args)
@@ -61,7 +62,7 @@ def test_executors_blocks_and_an_interruption_leave_every_bit_alone(folder, monk
             if len(kept) == 4:
                 raise Interrupted("Stopped for the test.", "Go on.")
 
-        monkeypatch.setattr(stages.CheckpointStore, "save", stopping)
+        monkeypatch.setattr(CheckpointStore, "save", stopping)
         with pytest.raises(Interrupted):
             run(config(folder, **changes, output__path="again"))
         run(config(folder, **changes, output__path="again"))

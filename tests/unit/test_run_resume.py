@@ -4,11 +4,16 @@ import itertools
 
 import numpy as np
 import pytest
+import zarr
 from runs import arrays, assert_same_bits, blobs, config, events, manifest, small_blocks, snapshot, store
 
 from distem import stages
+from distem.assignment import AssignRows
+from distem.data.assignment import AssignmentWriter
+from distem.data.checkpoint import CheckpointStore
+from distem.data.source import SourceBlock
 from distem.errors import Interrupted
-from distem.events import PassDone, PhaseStarted, Resumed
+from distem.events import PassDone, PhaseStarted, Resumed, Warned
 from distem.run import run
 
 PASSES = 7
@@ -122,11 +127,27 @@ def test_interrupted_in_any_phase(data, tmp_path, phase, init):
     assert_same_bits(place, whole)
 
 
-def test_interrupted_while_rows_are_assigned(data, tmp_path, monkeypatch):
+def written(monkeypatch):
+    """Numbers of the blocks that are written, as they are."""
+    found, real = [], AssignmentWriter.write
+
+    def write(self, chunks, *args, **more):
+        done = real(self, chunks, *args, **more)
+        found.append(next(i for i, c in enumerate(self.grid.blocks(self.d)) if c == chunks))
+        return done
+
+    monkeypatch.setattr(AssignmentWriter, "write", write)
+    return found
+
+
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+@pytest.mark.parametrize("harm", ["none", "flip", "gone", "empty"])
+def test_interrupted_while_rows_are_assigned(data, tmp_path, monkeypatch, resident, harm):
     whole, place = tmp_path / "whole", tmp_path / "stopped"
-    run(made(data, whole, fit__max_passes=3))
-    cfg = made(data, place, fit__max_passes=3)
-    real, calls = stages.AssignRows.__call__, []
+    options = {"fit__max_passes": 3, "fit__restarts": 1, "cluster__resident": resident}
+    run(made(data, whole, **options))
+    cfg = made(data, place, **options)
+    real, calls = AssignRows.__call__, []
 
     def some(self, rows, block):
         calls.append(block)
@@ -135,15 +156,70 @@ def test_interrupted_while_rows_are_assigned(data, tmp_path, monkeypatch):
         return real(self, rows, block)
 
     with monkeypatch.context() as patched:
-        patched.setattr(stages.AssignRows, "__call__", some)
+        patched.setattr(AssignRows, "__call__", some)
         with pytest.raises(Interrupted):
             run(cfg)
-    assert len(calls) == 4  # some blocks are written, some are not
-    said = []
+    chunk = place / "result.zarr" / "assignment" / "log_density" / "c" / "2"
+    held = bytearray(chunk.read_bytes())
+    if harm == "flip":
+        held[len(held) // 2] ^= 8
+        chunk.write_bytes(held)
+    elif harm == "empty":
+        chunk.write_bytes(b"")
+    elif harm == "gone":
+        chunk.unlink()
+    said, redone, read = [], written(monkeypatch), []
+    load = SourceBlock.load
+    monkeypatch.setattr(SourceBlock, "load", lambda self: (read.append(self.index), load(self))[1])
     run(cfg, observers=(said.append,))
-    # nothing is fitted a second time
+    # nothing is fitted a second time, and nothing is written a second time that was whole
     assert not any(isinstance(event, PassDone) for event in said)
+    blocks = len(small_grid(cfg))
+    hurt = {block.index for block in small_grid(cfg) if 2 in range(block.start, block.stop)}
+    assert max(hurt) < 3 < blocks
+    mine = set(range(3, blocks)) | (set() if harm == "none" else hurt)
+    assert sorted(redone) == sorted(mine)
+    if not resident:  # the scan, and what is left to be written
+        assert sorted(read) == sorted([*range(blocks), *mine])
     assert_same_bits(place, whole)
+    assert "attempt" not in zarr.open_group(place / "result.zarr", mode="r").attrs
+
+
+def small_grid(cfg):
+    return cfg.data.build(cfg.locate).blocks()
+
+
+def test_another_model_begins_its_assignment_anew(data, tmp_path, monkeypatch):
+    """What is left of an assignment counts only for the model that it was made with."""
+    whole, place = tmp_path / "whole", tmp_path / "stopped"
+    run(made(data, whole, fit__max_passes=3))
+    cfg = made(data, place, fit__max_passes=3)
+    with pytest.raises(Interrupted):
+        run(cfg, observers=(at_phase("finalise"),))
+    kept = CheckpointStore(place / "checkpoint.zarr", fence=lambda: 9)
+    kept.save("assign-000000", {}, kept.latest("assign")[1] | {"of": "another"})
+    redone = written(monkeypatch)
+    run(cfg)
+    assert sorted(redone) == list(range(len(small_grid(cfg))))
+    assert_same_bits(place, whole)
+
+
+def test_a_run_begun_by_another_version_says_so(data, tmp_path, monkeypatch):
+    place = tmp_path / "run"
+    cfg = made(data, place)
+    with monkeypatch.context() as patched:
+        patched.setattr(stages, "__version__", "0.0.1")
+        with pytest.raises(Interrupted):
+            run(cfg, observers=(after_pass(2),))
+    run(cfg)
+    assert any("begun by distem 0.0.1" in warning for warning in manifest(place)["warnings"])
+
+
+def test_the_identity_is_of_config_data_and_version(data, tmp_path):
+    for name, changes in {"one": {}, "same": {}, "seed": {"seed": 5}}.items():
+        run(made(data, tmp_path / name, fit__max_passes=1, **changes))
+    one, same, other = (manifest(tmp_path / name)["identity"] for name in ("one", "same", "seed"))
+    assert one == same != other
 
 
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(data, tmp_path):
@@ -153,11 +229,13 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(data, tmp_path)
     with pytest.raises(Interrupted):
         run(cfg, observers=(after_pass(6),))
     newest = sorted(p for p in (place / "checkpoint.zarr").iterdir() if p.name.startswith("pass-"))[-1]
+    assert newest.name.startswith("pass-000006")
     chunk = next(p for p in newest.rglob("0") if p.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-7])
     said = []
     run(cfg, observers=(said.append,))
     assert [e.passes for e in said if isinstance(e, Resumed)] == [5]
+    assert any("is damaged and was passed over" in e.message for e in said if isinstance(e, Warned))
     assert_same_bits(place, whole)
 
 
