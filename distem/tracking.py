@@ -31,7 +31,7 @@ from distem.events import PassDone, PhaseStarted, Resumed
 from distem.fitted import FittedModel
 from distem.models.base import Model
 from distem.motion.assign import AssignLayers
-from distem.motion.evidence import EvidenceTile, grown, taps_of
+from distem.motion.evidence import EvidenceTile, grown, reach_of
 from distem.motion.frames import SourceFrames, tiles
 from distem.motion.layers import AT_REST, Estimator, Layers
 from distem.motion.tiles import BrightnessTile, FlowTile
@@ -259,7 +259,7 @@ def place(session: Session, footage: Footage, tracks: Tracks) -> Tracks:
 
 def _evidence(footage: Footage, tracks: Tracks) -> list[EvidenceTile]:
     """The tiles of all pairs, numbered as the chunks of what is written."""
-    reach = len(taps_of(footage.width)) // 2
+    reach = reach_of(footage.width)
     blocks: list[EvidenceTile] = []
     for t in range(tracks.pairs):
         for tile in footage.estimator.blocks(t, 0, tracks.motions[t]):

@@ -22,6 +22,18 @@ FURTHEST = 10.0
 """Where there is no outlier layer: the most that a pixel says against a layer, in log density."""
 
 
+WIDER = 2.5
+"""Times the window's width over which layers' shares are taken: where a pixel's own window says little, it goes
+to what lies about it."""
+NOWHERE = 1e-4
+"""Least share of a layer about a pixel."""
+
+
+def reach_of(width: float) -> int:
+    """Pixels about a tile that its own are judged by."""
+    return 0 if width <= 0.0 else len(taps_of(width)) // 2 + len(taps_of(WIDER * width)) // 2
+
+
 def taps_of(width: float) -> Float64:
     """Weights of a Gaussian window along one direction."""
     if width <= 0.0:
@@ -164,6 +176,13 @@ class Evidence:
             evidence = strength(taps, alike) * self._averaged(evidence.reshape(h, w, k), around, taps)
             joint = evidence.reshape(-1, k)[there] + logs
         _, resp = normalise(joint)
+        if len(taps) > 1:
+            about = np.zeros((h * w, k))
+            about[there] = resp
+            about = self._averaged(about.reshape(h, w, k), around, taps_of(WIDER * self.width))
+            with np.errstate(divide="ignore"):
+                near = np.log(np.maximum(about.reshape(-1, k)[there], NOWHERE))
+            _, resp = normalise(joint - logs + near)
         mine = own[there]
         return inside, np.ascontiguousarray(resp[mine]), np.ascontiguousarray(density[mine])
 

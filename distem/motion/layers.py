@@ -24,7 +24,7 @@ from distem.models.regression import (
 from distem.models.regression_start import start
 from distem.models.seeding import Sample
 from distem.motion.designs import DESIGNS, Geometry, displacement
-from distem.motion.evidence import ClearTile, Evidence, grown, taps_of
+from distem.motion.evidence import ClearTile, Evidence, grown, reach_of
 from distem.motion.frames import SMOOTH, Despeckled, Frames, SourceFrames, level_shape, tiles, top_level
 from distem.motion.tiles import BrightnessTile, FlowTile, brightness_layout, flow_layout
 from distem.types import Block, Float64, Rows
@@ -321,7 +321,7 @@ class Estimator:
         self, model: RegressionMixture, t: int, motions: Float64, params: RegressionParams
     ) -> list[Block]:
         """The pixels of a pair, each with the layers that are not out of the question."""
-        shape, reach = self.frames.shape, len(taps_of(self.asked.window)) // 2
+        shape, reach = self.frames.shape, reach_of(self.asked.window)
         evidence = Evidence(model, params, shape, self.asked.window)
         return [
             ClearTile(i, grown(i, tile, shape, reach), evidence)

@@ -14,7 +14,7 @@ from distem.execution.threads import ThreadsExecutor
 from distem.kernels import warping_compiled, warping_reference
 from distem.motion.assign import AssignLayers
 from distem.motion.designs import DESIGNS, Geometry, displacement, in_pixels, undone
-from distem.motion.evidence import grown, strength, taps_of
+from distem.motion.evidence import grown, reach_of, strength, taps_of
 from distem.motion.frames import ArrayFrames, Despeckled, level_shape, plain, smoothed, tiles, top_level
 from distem.motion.layers import Estimator, Motion
 from distem.motion.tiles import BrightnessTile
@@ -187,7 +187,7 @@ def test_tiled_and_untiled_are_equal(found):
 def labels(frames, layers, size, width):
     with SerialExecutor() as executor:
         estimator = Estimator(Motion(2, tile=size), frames, executor)
-        reach = len(taps_of(width)) // 2
+        reach = reach_of(width)
         blocks = tuple(
             grown(i, tile, frames.shape, reach)
             for i, tile in enumerate(estimator.blocks(0, 0, layers.motions))
