@@ -23,8 +23,8 @@ FURTHEST = 10.0
 
 
 WIDER = 2.5
-"""Times the window's width over which layers' shares are taken: where a pixel's own window says little, it goes
-to what lies about it."""
+"""Times the window's width over which layers' shares are taken: where a pixel's own window says little, it
+goes to what lies about it."""
 NOWHERE = 1e-4
 """Least share of a layer about a pixel."""
 

@@ -31,6 +31,7 @@ ALL_FEATURES = 400
 _KINDS: Mapping[str, str] = {
     "hidden_markov": "distem.report.kinds.states",
     "motion": "distem.report.kinds.motion",
+    "regression_mixture": "distem.report.kinds.regression",
 }
 """Modules with what a kind of model has for itself, by kind."""
 _ADDED = ("distem.report.kinds.segments", "distem.report.kinds.hard_soft")

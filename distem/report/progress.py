@@ -60,7 +60,7 @@ def climb(run: Found) -> Picture:
         )
         axes.set_ylim(low_shown, high + room)
         _passes(axes, max(every.shape[1], len(value)))
-        label(axes, "pass over the data", f"{run.objective} per row")
+        label(axes, run.step, f"{run.objective} per row")
         note = "The chosen candidate in colour"
         note += f", the other {len(every) - 1} in grey." if len(every) > 1 else "."
         if back.any():
@@ -85,7 +85,7 @@ def gain(run: Found) -> Picture | None:
     passes = np.arange(1, len(value) + 1)
     short = float(value[accepted].max()) - value
     expected, came = np.isfinite(left) & (left > 0.0), accepted & (short > 0.0)
-    if came.sum() < 2:
+    if came.sum() < 2 or not expected.any():
         return None
     tolerance = run.say("config", "fit", "tolerance")
     with canvas(400, 285) as (figure, axes):
@@ -268,7 +268,7 @@ def durations(run: Found) -> Picture | None:
         axes.set_ylim(0.0, top or 1.0)
         _passes(axes, len(took))
         axes.grid(axis="x", visible=False)
-        label(axes, "pass over the data", f"duration ({'ms' if milli else 's'})")
+        label(axes, run.step, f"duration ({'ms' if milli else 's'})")
         cut = f" The first, {seconds(float(took[known][0]))}, is cut off." if top < shown[known].max() else ""
         return picture(
             figure,

@@ -65,6 +65,11 @@ class Found:
         return self.family.objective
 
     @property
+    def step(self) -> str:
+        """What one point of the trace is of."""
+        return "pair of frames" if self.family.kind == "motion" else "pass over the data"
+
+    @property
     def variants(self) -> list[str]:
         """What besides k tells the candidates apart, one for each."""
         return [str(v) for v in self.selection[self.family.variant].values]

@@ -58,6 +58,9 @@ def test_coefficients_are_in_the_data_s_units_and_known_to_their_errors(folder):
     right = np.array([[1040 - 105.0**2, 210.0, -1.0], [500.0, 5.0, 0.0]])
     assert (np.abs(coefficients[order] - right) <= 4 * errors[order]).all()
     assert np.isnan(found["/model/coefficients"][2]).all()  # outliers expect nothing
+    page = (folder / "run" / "report.html").read_text(encoding="utf-8")
+    for words in ("y along x", "component 1: from ", ">x^2</th>", "2 (outliers)"):
+        assert words in page
     np.testing.assert_allclose(np.sqrt(found["/model/noise"][:2]), 2.0, rtol=0.15)
     assert found["/model/weights"][2] == pytest.approx(0.05, abs=0.03)
     data = rows()

@@ -1,4 +1,4 @@
-"""What a mixture of regressions has to show: its curves over the data, and how well each coefficient is known."""
+"""What a mixture of regressions has to show: curves over the data, and how well coefficients are known."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distem.report.colours import component, dash, ink
+from distem.report.colours import component, dash, shade
 from distem.report.reading import Found
 from distem.report.section import Section, Table
 from distem.report.svg import Picture, canvas, label, picture
@@ -20,6 +20,8 @@ POINTS = 200
 """Places at which a curve is drawn."""
 ROWS = 3000
 """Rows that are drawn."""
+STRAY = (130, 130, 130)
+"""Colour of outliers."""
 BAND = 2.0
 """Standard deviations of the noise on each side of a curve."""
 
@@ -130,9 +132,10 @@ def _curves(run: Found, found: Regressions, x: int, i: int) -> Picture:
     with canvas(460.0, 320.0) as (figure, axes):
         for c in np.unique(labels[labels >= 0]):
             mine = labels == c
-            colour = component(int(c)) if c < found.k else ink("soft")
+            # pixels of a picture know no style sheet: they have the colours themselves
+            colour = tuple(v / 255.0 for v in (shade(int(c)) if c < found.k else STRAY))
             axes.plot(
-                values[mine, x], values[mine, y], ".", color=colour, markersize=3.0, alpha=0.45,
+                values[mine, x], values[mine, y], ".", color=colour, markersize=3.5, alpha=0.6,
                 markeredgewidth=0.0, rasterized=True,
             )  # fmt: skip
         for c in range(found.k):
@@ -143,8 +146,17 @@ def _curves(run: Found, found: Regressions, x: int, i: int) -> Picture:
             along = np.tile(np.median(values[mine], axis=0), (POINTS, 1))
             along[:, x] = np.linspace(low, high, POINTS)
             curve, wide = found.expected(along)[c, i], BAND * float(found.noise[c, i])
-            axes.fill_between(along[:, x], curve - wide, curve + wide, color=component(c), alpha=0.14, linewidth=0)
-            axes.plot(along[:, x], curve, color=component(c), linestyle=dash(c), linewidth=2.2, label=f"component {c}")
+            axes.fill_between(
+                along[:, x], curve - wide, curve + wide, color=component(c), alpha=0.14, linewidth=0
+            )
+            axes.plot(
+                along[:, x],
+                curve,
+                color=component(c),
+                linestyle=dash(c),
+                linewidth=2.2,
+                label=f"component {c}",
+            )
             told.append(
                 f"component {c}: from {number(float(curve[0]), 3)} at {number(low, 3)} "
                 f"to {number(float(curve[-1]), 3)} at {number(high, 3)}"
@@ -178,5 +190,6 @@ def _table(run: Found, found: Regressions, i: int) -> Table:
             for value, error in zip(found.coef[c, i], found.errors[c, i], strict=True)
         ]
         rows.append((str(c), portion, *cells, number(float(found.noise[c, i]), 3)))
-    caption = f"{found.names[int(found.responses[i])]}: coefficient of each term, and the noise's standard deviation"
+    response = found.names[int(found.responses[i])]
+    caption = f"{response}: coefficient of each term, and the noise's standard deviation"
     return Table(caption, heads, tuple(rows))
