@@ -22,8 +22,8 @@ def motion(folder, **changes):
     options = {
         "pipeline": "estimate_motion",
         "data__sample_dims": DIMS,
-        "model": {"kind": "motion", "motions": 2, "tile": 64},
-        "fit": {"restarts": 2},
+        "model": {"kind": "motion", "motions": 2, "tile": 64, "levels": 1, "warps": 2, "passes": 6},
+        "fit": {"restarts": 1},
     }
     return config(folder, **(options | changes))
 
