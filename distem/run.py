@@ -49,7 +49,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
     if not fresh and (done := _complete(folder, config)) is not None:
         return _left_alone(folder, done, config, tell)
     with ExitStack() as stack:
-        interrupts = stack.enter_context(Interrupts())
+        interrupts = stack.enter_context(Interrupts(config.cluster.grace))
         if hasattr(work, "prepare"):
             with writing(config.locate(config.data.path)):
                 work.prepare(config, lambda message: tell(Note(message)))
@@ -83,7 +83,12 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
             interruptible=interrupts.here,
             lease=lease,
         )
-        summary = _attempt(session, work, observers, told)
+        executor.guard(config.fit.stall_timeout)
+        try:
+            summary = _attempt(session, work, observers, told, interrupts)
+        except Interrupted:
+            interrupts.hurry()  # a cluster that stands still may not close either
+            raise
     manifest = folder.read_manifest()
     return _ended(manifest, config) if manifest else summary
 
@@ -170,7 +175,13 @@ def _nothing_left(folder: RunFolder) -> Iterator[None]:
         raise
 
 
-def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told: Sequence[Event]) -> Summary:
+def _attempt(
+    session: Session,
+    work: Any,
+    observers: tuple[Observer, ...],
+    told: Sequence[Event],
+    interrupts: Interrupts,
+) -> Summary:
     """One go at a run; `told` is what observers heard before there was a log."""
     config, folder = session.config, session.folder
     earlier = folder.read_manifest() or {}
@@ -179,6 +190,14 @@ def _attempt(session: Session, work: Any, observers: tuple[Observer, ...], told:
     write_atomically(folder.config, config.to_yaml(folder.path))
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
+
+    def out_of_time() -> None:
+        error = Interrupted("The run was ended by a signal, and its grace time was over.")
+        seconds = {"seconds": time.monotonic() - started}
+        folder.write_manifest(manifest | seconds | failure("interrupted", error, config))
+        session.lease.release()
+
+    interrupts.last_words = out_of_time
     with JsonLog(folder.log, config.name, config.redact) as log:
         for event in told:
             log(event)

@@ -27,6 +27,11 @@ class ClusterConfig(Section):
         default=None,
         description="Keep the rows in memory between passes; null: if the plan says that they fit.",
     )
+    grace: Annotated[float, Field(ge=0, le=3600)] = Field(
+        default=20.0,
+        description="Seconds from SIGTERM or SIGINT in which the run ends in order; then it ends as it is, "
+        "the last checkpoint standing.",
+    )
 
     def build(self, locate: Callable[[str], str]) -> Executor:
         """Start or join the cluster; `locate` is that of the whole config."""
@@ -119,6 +124,11 @@ class AddressConfig(ClusterConfig):
     timeout: Annotated[float, Field(gt=0)] = Field(
         default=10.0, description="Seconds to wait for the scheduler to answer."
     )
+    allow_version_skew: bool = Field(
+        default=False,
+        description="Go on although workers run another version of distem, NumPy, Numba or Python; "
+        "the bits may then depend on who did what.",
+    )
 
     @model_validator(mode="after")
     def _tls_has_files(self) -> AddressConfig:
@@ -132,7 +142,12 @@ class AddressConfig(ClusterConfig):
 
         files = None if self.security is None else self.security.model_dump()
         located = files and {name: locate(path) for name, path in files.items()}
-        return connect(expand(self.address), security=located, timeout=self.timeout)
+        return connect(
+            expand(self.address),
+            security=located,
+            timeout=self.timeout,
+            allow_version_skew=self.allow_version_skew,
+        )
 
 
 def _default_kind(value: Any) -> Any:

@@ -127,6 +127,11 @@ class FitConfig(Section):
     kernels: Literal["compiled", "reference"] = Field(
         default="compiled", description="compiled is fast; reference is plain NumPy, to check against."
     )
+    stall_timeout: Annotated[float, Field(gt=0)] | None = Field(
+        default=1800.0,
+        description="End with exit code 75, and the cause that can be seen, when no task of a pass gets done "
+        "for so many seconds; null: wait for ever.",
+    )
     require_convergence: bool = Field(
         default=False, description="End with exit code 4 if the fit stops before it converged."
     )

@@ -263,13 +263,14 @@ class Config(Section):
     def hash(self) -> str:
         """Return the SHA-256, in hexadecimal, of everything in the config that decides the result.
 
-        The name, the cluster, the output's place and the report are not part of it. Paths are
-        absolute in it, ``${env:NAME}`` unexpanded.
+        The name, the cluster, the output's place, the report and how long is waited are not part of
+        it. Paths are absolute in it, ``${env:NAME}`` unexpanded.
         """
         tree = self._with_paths(self._absolute)
         decides = {
             key: tree[key] for key in ("version", "pipeline", "seed", "data", "model", "fit", "options")
         }
+        decides["fit"].pop("stall_timeout")
         written = ("variables", "encoding", "smoothing", "images")
         decides["output"] = {name: tree["output"][name] for name in written}
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)

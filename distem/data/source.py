@@ -316,6 +316,17 @@ class SourceBlock:
         """The chunk numbers."""
         return range(self.start, self.stop)
 
+    @property
+    def where(self) -> str:
+        """Its chunks and the arrays they are of, for messages."""
+        names = ", ".join(f"'{name}'" for name in getattr(self.owner, "variables", ())[:8])
+        chunks = (
+            f"chunk {self.start}"
+            if self.stop - self.start == 1
+            else f"chunks {self.start} to {self.stop - 1}"
+        )
+        return f"{chunks} of {names}" if names else chunks
+
     def load(self) -> Rows:
         """Read, decode, scale and mask the rows.
 

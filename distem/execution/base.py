@@ -220,6 +220,9 @@ class Executor(Protocol):
     ) -> AbstractContextManager[BlockSet]:
         """Cut the blocks into partitions; `resident` ones are read once and kept in memory."""
 
+    def guard(self, patience: float | None) -> None:
+        """End passes in which nothing gets done for so many seconds, where that can happen."""
+
     def prepare(self, work: Callable[[], float]) -> float:
         """Do some work once in each process with a cache of its own; return the longest time in seconds."""
 

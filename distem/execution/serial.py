@@ -52,6 +52,9 @@ class SerialExecutor:
         with one_blas_thread():
             yield SerialBlocks(blocks, load(blocks) if resident else None)
 
+    def guard(self, patience: float | None) -> None:
+        """Nothing stands between this process and its work."""
+
     def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
         """Nothing: this process is the caller's."""
         return 0.0

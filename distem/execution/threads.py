@@ -90,6 +90,9 @@ class ThreadsExecutor:
                 rows = dict(zip(spans, loaded, strict=True))
             yield ThreadBlocks(self._pool, blocks, spans, rows)
 
+    def guard(self, patience: float | None) -> None:
+        """Nothing stands between this process and its work."""
+
     def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
         """Nothing: this process is the caller's."""
         return 0.0

@@ -93,7 +93,11 @@ def _has_bokeh() -> bool:
 
 
 def connect(
-    address: str, *, security: Mapping[str, str] | None = None, timeout: float = 10.0
+    address: str,
+    *,
+    security: Mapping[str, str] | None = None,
+    timeout: float = 10.0,
+    allow_version_skew: bool = False,
 ) -> DaskExecutor:
     """Use a running scheduler.
 
@@ -105,6 +109,8 @@ def connect(
         ``ca_file``, ``cert`` and ``key``: paths of PEM files.
     timeout : float
         Seconds to wait for the scheduler.
+    allow_version_skew : bool
+        Take workers of other versions too.
 
     Raises
     ------
@@ -121,7 +127,8 @@ def connect(
     executor = DaskExecutor(client, owned=[client])
     try:
         executor.client.wait_for_workers(1, timeout=timeout)
-        refuse_version_skew(client)
+        if not allow_version_skew:
+            refuse_version_skew(client)
     except TimeoutError as error:
         executor.close()
         raise ClusterError(
@@ -172,7 +179,7 @@ def refuse_version_skew(client: Client) -> None:
     if differences:
         raise ClusterError(
             f"The workers run other versions than this process: {'; '.join(differences[:8])}.",
-            "Install the same versions on every worker.",
+            "Install the same versions on every worker, or set cluster.allow_version_skew: true.",
         )
 
 

@@ -7,7 +7,7 @@ the task does. Parameters travel as task arguments: a lost worker loses nothing 
 from __future__ import annotations
 
 import itertools
-import warnings
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,11 +15,10 @@ from typing import Any, Self
 
 from dask.sizeof import sizeof
 from distributed import Client, Future, wait
-from distributed.client import FutureCancelledError, futures_of
-from distributed.comm.core import CommClosedError
+from distributed.client import futures_of
 from distributed.scheduler import KilledWorker
 
-from distem.errors import Interrupted
+from distem.errors import ConfigError, Interrupted
 from distem.execution.base import (
     Capacity,
     Span,
@@ -35,6 +34,8 @@ from distem.execution.base import (
     share_out,
 )
 from distem.execution.dask.arrays import LazyBlock, computed
+from distem.execution.dask.failures import TRIES, cluster_failures, give_up
+from distem.execution.dask.vigil import Vigil, failed_on, raise_allowed_failures
 from distem.types import Block, Pass, Rows, S
 
 PARTITIONS_PER_THREAD = 4
@@ -43,6 +44,9 @@ MERGE_FAN_IN = 16
 
 HOME_SECONDS = 1.0
 """How often, while partitions are loaded, it is looked whether their workers are still there."""
+
+ALLOWED_FAILURES = 10
+"""How many workers may die under a task before it is given up: 3, Dask's own, are few for a night."""
 
 _serial_numbers = itertools.count()
 
@@ -75,17 +79,48 @@ class DaskBlocks:
     blocks: Sequence[Block]
     partitions: list[Span]
     resident: Mapping[Span, Future] | None
+    vigil: Vigil
 
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
         name, number = pass_name(run), next(_serial_numbers)
-        with _cluster_failures():
+        with cluster_failures(self.blocks):
             futures = self._submit(run, f"{name}-{number}")
             whole = (0, len(self.blocks))
+            self._finish(futures, run)
             while len(futures) > MERGE_FAN_IN:
                 futures = self._merge_level(whole, futures, f"merge-{name}-{number}")
+            self.vigil.over(list(futures.values()))
             sums: list[S] = self.client.gather(list(futures.values()))
         return merge(whole, dict(zip(futures, sums, strict=True)))
+
+    def _finish(self, futures: dict[Span, Future], run: Pass[S]) -> None:
+        """Wait for the tasks; one that fails is tried again elsewhere, then refused."""
+        tries: dict[Span, int] = {}
+        where: dict[Span, list[str]] = {}
+        while failed := self.vigil.over(list(futures.values())):
+            for span in [span for span, future in futures.items() if future in failed]:
+                future, error = futures[span], futures[span].exception()
+                tries[span] = tries.get(span, 0) + 1
+                if tries[span] >= TRIES or isinstance(error, KilledWorker | ConfigError | Interrupted):
+                    give_up(error, run, self.blocks[slice(*span)], where.get(span, []))
+                where[span] = sorted({*where.get(span, []), *failed_on(self.client, future.key)})
+                key = f"{str(future.key).partition('-again')[0]}-again{tries[span]}"
+                futures[span] = self._again(run, span, key, where[span])
+
+    def _again(self, run: Pass[S], span: Span, key: str, but: Sequence[str]) -> Future:
+        """Submit one partition's task once more, on other workers where there are any."""
+        others = [
+            address for address in self.client.scheduler_info(n_workers=-1)["workers"] if address not in but
+        ]
+        data: Any = self.blocks[slice(*span)]
+        task: Callable[..., S] = _run_streamed
+        if self.resident is not None:
+            task, data = _run_resident, self.resident[span]
+        elif any(isinstance(block, LazyBlock) for block in data):
+            task, data = _run_resident, computed(self.client, list(data), f"{key}-load")
+        place = {"workers": others, "allow_other_workers": True} if others else {}
+        return self.client.submit(task, data, span, narrowed(run, span), key=key, pure=False, **place)
 
     def _submit(self, run: Pass[S], key: str) -> dict[Span, Future]:
         """One task a partition, in one message: the scheduler handles each graph by itself."""
@@ -143,6 +178,7 @@ class DaskExecutor:
     def __init__(self, client: Client, owned: Sequence[Any] = (), *, local: bool = False) -> None:
         self.client = client
         self.local = local
+        self.vigil = Vigil(client)
         self._owned = list(owned)
 
     @property
@@ -162,6 +198,12 @@ class DaskExecutor:
         link = getattr(self.client, "dashboard_link", None)
         return str(link) if link else None
 
+    def guard(self, patience: float | None) -> None:
+        """End passes in which no task is done for so many seconds, and let tasks outlive more workers."""
+        self.vigil = Vigil(self.client, patience)
+        with cluster_failures():
+            raise_allowed_failures(self.client, ALLOWED_FAILURES)
+
     @contextmanager
     def open(
         self, blocks: Sequence[Block], *, resident: bool, partitions: int | None = None
@@ -170,12 +212,12 @@ class DaskExecutor:
         count = partitions or PARTITIONS_PER_THREAD * max(1, self.capacity.threads)
         spans = partition([b.n for b in blocks], count)
         futures = self._load(blocks, spans) if resident else None
-        yield DaskBlocks(self.client, blocks, spans, futures)
+        yield DaskBlocks(self.client, blocks, spans, futures, self.vigil)
 
     def _load(self, blocks: Sequence[Block], spans: Sequence[Span]) -> dict[Span, Future]:
         """Read every partition once, on workers that then hold equal shares of the rows."""
         name = f"load-{next(_serial_numbers)}"
-        with _cluster_failures():
+        with cluster_failures(blocks):
             if any(isinstance(block, LazyBlock) for block in blocks):
                 lazy = [block for block in blocks if isinstance(block, LazyBlock)]
                 return {
@@ -205,10 +247,17 @@ class DaskExecutor:
         With all workers lost and others in their place, a task that has a home waits for ever, even if the
         home is taken from it then: it is asked for anew, without one.
         """
+        done, since = -1, time.monotonic()
+        tries: dict[Span, int] = {}
         while True:
             with suppress(TimeoutError), self.client.as_current():
                 wait(list(futures.values()), timeout=HOME_SECONDS)
-                break
+                if not self._load_again(blocks, futures, homes, tries):
+                    break
+            counted = sum(future.done() for future in futures.values())
+            if counted != done:
+                done, since = counted, time.monotonic()
+            self.vigil.look(list(futures.values()), since)
             there = self._workers()
             for span, home in list(homes.items()):
                 if home not in there and not futures[span].done():
@@ -218,6 +267,27 @@ class DaskExecutor:
                     del homes[span]
         kept: dict[Any, list[str]] = {futures[span].key: [] for span in homes}
         self.client.sync(self.client.scheduler.set_restrictions, worker=kept)
+
+    def _load_again(
+        self,
+        blocks: Sequence[Block],
+        futures: dict[Span, Future],
+        homes: dict[Span, str],
+        tries: dict[Span, int],
+    ) -> bool:
+        """Submit what failed to load once more, anywhere; whether there was any."""
+        failed = [span for span, future in futures.items() if future.status == "error"]
+        for span in failed:
+            error, mine = futures[span].exception(), blocks[slice(*span)]
+            tries[span] = tries.get(span, 0) + 1
+            if tries[span] >= TRIES or isinstance(error, KilledWorker | ConfigError | Interrupted):
+                give_up(error, load, mine, [])
+            key = f"load-{next(_serial_numbers)}-{span[0]}"
+            others = [w for w in self._workers() if w not in failed_on(self.client, futures[span].key)]
+            place = {"workers": others, "allow_other_workers": True} if others else {}
+            futures[span] = self.client.submit(load, mine, key=key, pure=False, **place)
+            homes.pop(span, None)
+        return bool(failed)
 
     def _workers(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -232,7 +302,7 @@ class DaskExecutor:
         if self.local:
             return 0.0
         number = next(_serial_numbers)
-        with _cluster_failures():
+        with cluster_failures():
             tasks = [
                 self.client.submit(work, key=f"prepare-{number}-{i}", pure=False)
                 for i in range(self.capacity.threads)
@@ -251,26 +321,3 @@ class DaskExecutor:
 
     def __exit__(self, *exc: object) -> None:
         self.close()
-
-
-@contextmanager
-def _cluster_failures() -> Iterator[None]:
-    """Turn the ways a cluster is lost into one ending the user can act on."""
-    try:
-        with warnings.catch_warnings():
-            # rows in the caller's memory come in the graph, where they outlive a worker
-            warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
-            yield
-    except KilledWorker as error:
-        raise Interrupted(
-            f"Workers were killed three times over while running {error.task}, "
-            "most likely for want of memory.",
-            "Give the workers more memory or set cluster.resident: false, then run the same command again.",
-        ) from error
-    except (FutureCancelledError, CommClosedError, TimeoutError, OSError) as error:
-        # a number from the system comes from a task: a disk that is full, a folder that is closed
-        if isinstance(error, OSError) and error.errno and not isinstance(error, ConnectionError):
-            raise
-        raise Interrupted(
-            f"The cluster was lost: {type(error).__name__}: {error}.", "Run the same command to go on."
-        ) from error
