@@ -41,6 +41,8 @@ from distem.tables import selection_dataset, trace_dataset
 
 LEAST_SIDE = 8
 """Pixels that a frame must have along each side."""
+LEAST_EACH = 32
+"""Pixels that a frame must have for each motion."""
 SHOWN, SHOWN_WIDTH = 12, 480
 """Frames that are kept for the report, and their pixels across."""
 CHECKPOINT_SECONDS = 1.0
@@ -133,6 +135,12 @@ def look(session: Session) -> Footage:
             f"A frame has {height} × {width} pixels, fewer than {LEAST_SIDE} along a side.",
             "Give larger frames, or check the order of data.sample_dims: time, y, x.",
         )
+    if height * width < LEAST_EACH * model.motions:
+        raise ConfigError(
+            f"{model.motions} motions are asked for in frames of {height} × {width} pixels: that is "
+            f"{height * width // model.motions} pixels each, and {LEAST_EACH} are the least.",
+            f"Ask for {max(1, height * width // LEAST_EACH)} motions or fewer; most scenes have 2 to 5.",
+        )
     raw = source.blocks(Transform.identity("keep"))
     with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
         found = session.passes(blocks).map_reduce(ScanPass(scatter=False))
@@ -190,6 +198,8 @@ def track(session: Session, footage: Footage) -> Tracks:
     try:
         for t in range(saved, footage.pairs):
             started = time.monotonic()
+            if footage.scan.missing:
+                _enough(footage, t)
             before = None if tracks is None else (tracks.motions[-1], tracks.params(-1))
             layers = footage.estimator.fit(t, before)
             tracks = Tracks.of([layers]) if tracks is None else tracks + Tracks.of([layers])
@@ -205,6 +215,20 @@ def track(session: Session, footage: Footage) -> Tracks:
     if tracks is None:
         raise DataError("There is no pair of frames.", "Give more frames.")
     return tracks
+
+
+def _enough(footage: Footage, t: int) -> None:
+    """Refuse a pair whose pixels are missing, all or nearly."""
+    asked = footage.estimator.asked
+    found, least = footage.estimator.comparable(t), LEAST_EACH * asked.k
+    if found >= least:
+        return
+    what = "Flow field" if footage.estimator.flow is not None else "Pair"
+    frames = "" if footage.estimator.flow is not None else f", frames {t} and {t + 1},"
+    raise DataError(
+        f"{what} {t}{frames} has {found} pixels that are not missing, and {asked.k} motions need {least}.",
+        "Leave out the frames whose pixels are missing, or fill them in.",
+    )
 
 
 def _tell(session: Session, t: int, layers: Layers, seconds: float) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from distem.config.fields import Count, VariableName, wrong
+from distem.config.fields import VariableName, wrong
 from distem.config.model import ModelConfig
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ class MotionConfig(ModelConfig):
     """Layers of a video that move, each in its own way."""
 
     kind: Literal["motion"] = Field(description="Motion models of layers.")
-    motions: Count = Field(description="The number of layers that move, that of the camera among them.")
+    motions: Annotated[int, Field(ge=1, le=32)] = Field(
+        description="The number of layers that move, that of the camera among them."
+    )
     design: Literal["translation", "affine", "quadratic"] = Field(
         default="affine", description="What displacement a layer may have, as a function of the place."
     )

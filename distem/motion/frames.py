@@ -23,6 +23,8 @@ References
 """
 SMOOTH = np.array([1.0, 2.0, 1.0]) / 4.0
 """Before slopes are taken."""
+ENOUGH = 0.5
+"""Weight of the pixels that are there, below which what is filtered of them is missing."""
 
 
 class Frames(Protocol):
@@ -174,10 +176,22 @@ def _filtered(frames: Frames, t: int, level: int, window: Window, taps: Float64,
     pixels = plain(frames, t, level, (inner[0], inner[1]))
     edges = [(s.start - a, b - s.stop) for (a, b), s in zip(wide, inner, strict=True)]
     pixels = np.pad(pixels, edges, mode="symmetric")
+    inside = tuple(slice(reach, pixels.shape[axis] - reach, step) for axis in (0, 1))
+    there = np.isfinite(pixels)
+    if there.all():
+        return np.ascontiguousarray(_correlated(pixels, taps)[inside])
+    known = _correlated(there.astype(np.float64), taps)[inside]
+    found = _correlated(np.where(there, pixels, 0.0), taps)[inside] / np.maximum(known, ENOUGH)
+    missing = known < ENOUGH
+    if step == 1:  # a pixel that is missing stays so
+        missing |= ~there[inside]
+    return np.where(missing, np.nan, found)
+
+
+def _correlated(pixels: Float64, taps: Float64) -> Float64:
     for axis in (0, 1):
         pixels = correlate1d(pixels, taps, axis=axis)
-    inside = tuple(slice(reach, pixels.shape[axis] - reach, step) for axis in (0, 1))
-    return np.ascontiguousarray(pixels[inside])
+    return pixels
 
 
 def tiles(shape: tuple[int, int], size: int) -> list[Window]:

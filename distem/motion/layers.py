@@ -148,6 +148,17 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class CountPixels:
+    """The pass that counts the pixels that can be used."""
+
+    name: ClassVar[str] = "count"
+
+    def __call__(self, rows: Rows, block: int) -> int:  # noqa: ARG002
+        """Of one tile; places and one pair of slopes and a difference, as they are looked at."""
+        return int(np.isfinite(rows.values).all(axis=1).sum())
+
+
+@dataclass(frozen=True)
 class DrawPixels:
     """The pass that picks the pixels of a lattice.
 
@@ -214,6 +225,13 @@ class Estimator:
         return [
             BrightnessTile(i, *args, window, self.asked.design, motions) for i, window in enumerate(windows)
         ]
+
+    def comparable(self, t: int) -> int:
+        """Pixels of pair t that can be compared, were nothing to move; of a flow field those that it has."""
+        level = 0 if self.flow is not None else min(1, self._top)
+        blocks = self.blocks(t, level, np.zeros((1, 2, self.asked.p)))
+        with self.executor.open(blocks, resident=False) as opened:
+            return int(self.watched(opened).map_reduce(CountPixels()))
 
     def fit(self, t: int, before: Before | None) -> Layers:
         """The layers of pair t, in the order of those before; of the first pair the largest first."""

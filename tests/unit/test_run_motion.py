@@ -172,6 +172,14 @@ def test_bad_footage_is_refused_with_a_sentence(tmp_path):
     refused(written(tmp_path, shots), 3, "three dimensions", data__sample_dims=["y", "x"])
     shots[1, 3, 4] = np.nan
     refused(written(tmp_path, shots), 3, "has 1 NaN")
+    shots[1] = np.nan
+    refused(
+        written(tmp_path, shots), 3, "Pair 0, frames 0 and 1, has 0 pixels", "2 motions need 64",
+        data__missing="drop",
+    )  # fmt: skip
+    nine = {"kind": "motion", "motions": 9}
+    refused(written(tmp_path, shots[:, :12, :12]), 2, "12 × 12 pixels: that is 16", "4 motions", model=nine)
+    refused(tmp_path, 2, "at most 32", model={"kind": "motion", "motions": 50})
     two_only = {"kind": "motion", "motions": 2, "input": "flow"}
     refused(tmp_path, 3, "u along x and v along y", model=two_only)
 

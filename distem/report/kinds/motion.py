@@ -19,6 +19,8 @@ from distem.types import Float64
 WIDTH, ACROSS, GAP = 1000.0, 3, 6
 """Units of the contact sheet, frames in a row of it, and pixels between them."""
 TINT = {"first": 0.22, "other": 0.55, "outlier": 0.6}
+NAMED = 10
+"""Layers up to which a figure names each."""
 ARROW = 18.0
 """An arrow of the fastest layer is this share of a frame's width, in hundredths."""
 
@@ -124,7 +126,8 @@ def _lines(model: xr.Dataset, key: str, title: str, series: Float64, y: str, not
             axes.plot(
                 pairs, series[:, c], color=component(c), linestyle=dash(c), marker=marker, label=f"layer {c}"
             )
-        axes.legend(frameon=False, fontsize=9)
+        if series.shape[1] <= NAMED:
+            axes.legend(frameon=False, fontsize=9)
         label(axes, "pair of frames", y)
         return picture(figure, key, title, note, told)
 
@@ -167,7 +170,8 @@ def _paths(model: xr.Dataset) -> Picture:
         axes.set_ylim(height, 0)
         axes.spines[["top", "right"]].set_visible(True)
         axes.spines[["top", "right"]].set_color(ink("faint"))
-        axes.legend(frameon=False, fontsize=9)
+        if model.sizes["motion"] <= NAMED:
+            axes.legend(frameon=False, fontsize=9)
         label(axes, "x (pixel)", "y (pixel)")
         return picture(
             figure, "paths", "Where the middle of each layer is", "One dot for each pair of frames.",
