@@ -10,9 +10,12 @@ from distem.em.dropping import Hopeless
 from distem.em.folds import CrossValidated, Validate
 from distem.em.loop import Climb
 from distem.em.selection import best_by
+from distem.errors import ConfigError
+from distem.events import Warned
 from distem.families.base import Facts
 from distem.families.base import family as family_of
 from distem.fitted import FittedModel
+from distem.matching import Parts, number_after, renumbered
 from distem.models.base import Model
 from distem.session import Fitted, Scanned, Seeded, Session
 from distem.starting import family, folds_of
@@ -86,4 +89,31 @@ def choose(
     model = dressed(best.params, its.facts(seeded.models[chosen], best.stats))
     start = dressed(seeded.starts[chosen], {})
     dropped = {c.name: c.fit.reason.sentence for c in seeded.climbs if c.fit.reason.dropped}
-    return Fitted(fits, scores, chosen, model, start, dropped)
+    earlier = earlier_parts(session.config, session.source.features)
+    if earlier is None:
+        return Fitted(fits, scores, chosen, model, start, dropped)
+    numbered = number_after(earlier, Parts.of(model))
+    for remark in numbered.remarks:
+        session.observe(Warned(remark))
+    if start.k == model.k:
+        start = renumbered(start, numbered.order)
+    return Fitted(fits, scores, chosen, renumbered(model, numbered.order), start, dropped, numbered)
+
+
+def earlier_parts(config: Config, features: tuple[str, ...]) -> Parts | None:
+    """The components of `output.match`, if that is asked for.
+
+    Raises
+    ------
+    ConfigError
+        There is no such run, or it is of another kind or over other features.
+    """
+    if config.output.match is None:
+        return None
+    parts = Parts.of(FittedModel.load(config.locate(config.output.match)))
+    if parts.kind != config.model.kind:
+        raise ConfigError(
+            f"The run in output.match is of kind {parts.kind}; this one of kind {config.model.kind}.",
+            "Match a run of the same kind.",
+        )
+    return parts.over(features)

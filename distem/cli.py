@@ -193,6 +193,53 @@ def report(run_folder: str, debug: bool) -> None:
 
 
 @main.command()
+@click.argument("run_a", type=click.Path())
+@click.argument("run_b", type=click.Path())
+@click.option(
+    "--threshold",
+    type=click.FloatRange(min=0),
+    help="A component that moved further has moved; default: 0.1.",
+)
+@click.option(
+    "--fail-over",
+    type=click.FloatRange(min=0),
+    metavar="X",
+    help="End with exit code 4 if one moved further than X, appeared or vanished.",
+)
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison to this file too."
+)
+@_shared
+def compare(
+    run_a: str,
+    run_b: str,
+    threshold: float | None,
+    fail_over: float | None,
+    html: Path | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """Match the components of two runs: what moved, appeared and vanished from RUN_A to RUN_B.
+
+    Distances are in standard deviations of the data.
+    """
+    with _errors_in_a_paragraph(debug, lambda: _unchanged):
+        from distem.errors import FitError
+        from distem.report.compare import THRESHOLD
+        from distem.report.compare import compare as do
+
+        limit = next(value for value in (threshold, fail_over, THRESHOLD) if value is not None)
+        found = do(Path(run_a), Path(run_b), limit)
+        if html is not None:
+            from distem.report.compare_page import write
+
+            write(found, html)
+        click.echo(json.dumps(found.as_dict()) if as_json else "\n".join(found.lines()))
+        if fail_over is not None and found.beyond(fail_over):
+            sys.exit(FitError.exit_code)
+
+
+@main.command()
 def schema() -> None:
     """Print the JSON Schema of a config, for editors."""
     from distem.config import schema as make

@@ -21,6 +21,7 @@ from distem.em.selection import Score
 from distem.events import ComponentCollapsed, Event, Observer, PassDone, Warned
 from distem.execution.base import BlockSet, Executor
 from distem.fitted import FittedModel
+from distem.matching import Numbered
 from distem.models import seeding
 from distem.models.base import Model
 from distem.plan import Plan
@@ -157,6 +158,8 @@ class Fitted:
     model: FittedModel
     start: FittedModel
     dropped: dict[str, str]
+    numbered: Numbered | None = None
+    """How components were numbered after those of `output.match`."""
 
     @property
     def fit(self) -> Fit:

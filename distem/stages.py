@@ -18,7 +18,7 @@ import xarray as xr
 from distem import decoded
 from distem._version import __version__
 from distem.assigning import assign
-from distem.choosing import choose, dropping, offset_of, validate
+from distem.choosing import choose, dropping, earlier_parts, offset_of, validate
 from distem.data import results
 from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import ScanPass, digest
@@ -77,6 +77,7 @@ def scan(session: Session) -> Scanned:
     """
     session.observe(PhaseStarted("scan"))
     config, source = session.config, session.source
+    earlier_parts(config, source.features)  # refused before hours of work, not after them
     full = config.data.scale == "whiten" or source.d <= 64
     raw = source.blocks(Transform.identity("keep"))
     with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
@@ -295,7 +296,7 @@ def publish(
     session.observe(PhaseStarted("finalise"))
     path, its = str(session.folder.result), fitted.model.family
     offset, sample = fitted.model.offset, seeded.sample
-    results.write_group(path, "model", model_dataset(fitted.model, fitted.start))
+    results.write_group(path, "model", model_dataset(fitted.model, fitted.start, fitted.numbered))
     results.write_group(
         path,
         "trace",

@@ -14,11 +14,12 @@ from distem.em.selection import Score
 from distem.em.stopping import gain_left
 from distem.families.base import Family
 from distem.fitted import FittedModel
+from distem.matching import Numbered
 from distem.types import Float64, Rows
 
 
-def model_dataset(model: FittedModel, start: FittedModel) -> xr.Dataset:
-    """The fitted model, with the parameters it started from under `start_`."""
+def model_dataset(model: FittedModel, start: FittedModel, numbered: Numbered | None = None) -> xr.Dataset:
+    """The fitted model, with the parameters it started from under `start_`, and the numbers it was given."""
     begun = start.dataset()
     parameters = {f"start_{name}": begun[name] for name in start.variables}
     if start.k != model.k:  # a component was dropped on the way
@@ -28,7 +29,15 @@ def model_dataset(model: FittedModel, start: FittedModel) -> xr.Dataset:
             else array
             for name, array in parameters.items()
         }
-    return model.dataset().assign(parameters)
+    dataset = model.dataset().assign(parameters)
+    if numbered is None:
+        return dataset
+    words = "number of the component in the earlier run, -1 where it is new"
+    far = "distance from it, in standard deviations of the data"
+    return dataset.assign(
+        earlier=("component", numbered.earlier, {"long_name": words}),
+        moved=("component", numbered.distances, {"long_name": far}),
+    )
 
 
 def trace_dataset(

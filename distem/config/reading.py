@@ -27,6 +27,7 @@ ENV_ALLOWED = (
     "cluster.address",
     "cluster.security",
     "output.path",
+    "output.match",
 )
 """Where ``${env:NAME}`` may stand: fields that hold a location or a secret."""
 

@@ -108,6 +108,11 @@ class OutputConfig(Section):
         description="Let the labels and probabilities of a picture lean towards those of the neighbours; "
         "log_density stays that of the model.",
     )
+    match: Location | None = Field(
+        default=None,
+        description="The folder of an earlier run: components are numbered as the nearest there are, so "
+        "that component 3 of tonight is component 3 of last night.",
+    )
     report: bool = Field(default=True, description="Draw the HTML report when the run is complete.")
 
     @model_validator(mode="after")
@@ -238,6 +243,8 @@ class Config(Section):
         init = tree["fit"]["init"]
         if isinstance(init, str) and init not in INIT_METHODS:
             tree["fit"]["init"] = change(init)
+        if tree["output"]["match"] is not None:
+            tree["output"]["match"] = change(tree["output"]["match"])
         for key, value in (tree["cluster"].get("security") or {}).items():
             tree["cluster"]["security"][key] = change(value)
         return tree
@@ -273,6 +280,8 @@ class Config(Section):
         decides["fit"].pop("stall_timeout")
         written = ("variables", "encoding", "smoothing", "images")
         decides["output"] = {name: tree["output"][name] for name in written}
+        if tree["output"]["match"] is not None:  # hashes of before it was there stay
+            decides["output"]["match"] = tree["output"]["match"]
         text = json.dumps(decides, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 

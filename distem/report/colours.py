@@ -7,7 +7,9 @@ serves the light page, the dark page and paper.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 LEAST_CONTRAST = 3.0
 """WCAG 2 for graphics; text is drawn in `ink`, which has far more."""
@@ -64,15 +66,28 @@ DASHES: tuple[str | tuple[int, tuple[int, ...]], ...] = ("-", (0, (5, 2)), (0, (
 """Line styles: component i has number (i // 7) % 4, so that colour is never the only sign."""
 
 _STANDIN = re.compile(r"#f([de])([0-9a-f]{2})01\b")
+_OUTSIDE = ContextVar("_OUTSIDE", default=False)
+
+
+@contextmanager
+def real() -> Iterator[None]:
+    """Within it colours are those of the light page, not stand-ins: for figures outside of a page."""
+    before = _OUTSIDE.set(True)
+    try:
+        yield
+    finally:
+        _OUTSIDE.reset(before)
 
 
 def ink(name: str) -> str:
-    """The stand-in of a named colour, for figures."""
-    return f"#fd{INKS.index(name):02x}01"
+    """A named colour, for figures."""
+    return THEMES["light"][name] if _OUTSIDE.get() else f"#fd{INKS.index(name):02x}01"
 
 
 def component(i: int) -> str:
-    """The stand-in of a component's colour, for figures."""
+    """A component's colour, for figures."""
+    if _OUTSIDE.get():
+        return readable(_COMPONENTS[i % COLOURS], THEMES["light"]["paper"])
     return f"#fe{i % COLOURS:02x}01"
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 
 from distem.data.folder import RunFolder, write_atomically
-from distem.report import densities, figures, findings, progress
-from distem.report.colours import style_sheet, variable
+from distem.report import densities, figures, findings, overlap, progress
+from distem.report.colours import variable
 from distem.report.frames import frame
+from distem.report.page import page
 from distem.report.profile import profile
 from distem.report.reading import UNSURE, Found, read
 from distem.report.section import Section
@@ -58,10 +57,8 @@ def draw(folder: Path) -> Path:
         It is not the folder of a complete run.
     """
     run = read(Path(folder))
-    page = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = page.from_string(files("distem.report").joinpath("page.html").read_text(encoding="utf-8"))
     path = RunFolder(Path(folder)).report
-    write_atomically(path, template.render(_content(run)))
+    write_atomically(path, page("page.html", _content(run)))
     return path
 
 
@@ -75,8 +72,6 @@ def _content(run: Found) -> dict[str, Any]:
         "objective": run.objective,
         "first": [section for section in own if section.first],
         "others": [section for section in own if not section.first],
-        "light": style_sheet("light"),
-        "dark": style_sheet("dark"),
         "asked": findings.asked(run),
         "found": findings.found(run),
         "numbers": findings.figures(run),
@@ -101,7 +96,7 @@ def _content(run: Found) -> dict[str, Any]:
 def _moments(run: Found) -> dict[str, Any]:
     """What kinds have to show whose parts have shares, means and covariances."""
     if not run.has_moments:
-        names = ("legend", "components", "everything", "before_after", "panels", "profile")
+        names = ("legend", "components", "everything", "before_after", "panels", "profile", "overlap")
         return dict.fromkeys(names)
     return {
         "legend": _legend(run),
@@ -110,6 +105,7 @@ def _moments(run: Found) -> dict[str, Any]:
         "before_after": densities.before_and_after(run) if run.d == 1 else [],
         "panels": _panels(run),
         "profile": profile(run) if run.d >= 3 else None,
+        "overlap": overlap.matrix(run) if 1 < run.k <= overlap.MOST and run.d <= ALL_FEATURES else None,
     }
 
 

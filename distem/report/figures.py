@@ -40,10 +40,12 @@ def pair(
         _hexagons(axes, x[inside], y[inside], run.labels[inside], run.row_weights[inside])
         for number_, (mean, matrix) in enumerate(zip(run.means, run.covariances, strict=True)):
             at = (float(across.shown(mean[j])), float(up.shown(mean[i])))
-            block = _block(matrix, across, up)
+            matrix = block(matrix, across, up)
             for sigmas in (1.0, 2.0):
                 # among many components the outer ellipses go without a rim
-                _ellipse(axes, at, block, sigmas, number_, rim=sigmas == 1.0 or run.k <= NUMBERED)
+                rim = sigmas == 1.0 or run.k <= NUMBERED
+                width = 1.7 if sigmas == 1.0 else 1.0
+                ellipse(axes, at, matrix, sigmas, component(number_), width, dash(number_), rim=rim)
         if run.k <= NUMBERED:
             _numbers(axes, across.shown(run.means[:, j]), up.shown(run.means[:, i]))
         label(axes, across.label, up.label)
@@ -69,16 +71,26 @@ def _correlations(run: Found, j: int, i: int) -> str:
     return listed(parts, 6)
 
 
-def _block(matrix: Float64, across: Frame, up: Frame) -> Float64:
+def block(matrix: Float64, across: Frame, up: Frame) -> Float64:
+    """Two features of a covariance matrix, as their axes show them."""
     # divided one factor at a time: their product may not fit a float
     chosen = matrix[np.ix_([across.feature, up.feature], [across.feature, up.feature])]
     factors = np.array([across.factor, up.factor])
     return np.asarray(chosen / factors[:, None] / factors[None, :])
 
 
-def _ellipse(
-    axes: Axes, at: tuple[float, float], block: Float64, sigmas: float, number_: int, *, rim: bool
+def ellipse(
+    axes: Axes,
+    at: tuple[float, float],
+    block: Float64,
+    sigmas: float,
+    colour: str,
+    width: float,
+    style: str | tuple[int, tuple[int, ...]],
+    *,
+    rim: bool = True,
 ) -> None:
+    """Draw an ellipse of so many standard deviations; the rim sets it off from what lies below."""
     # in units of the axes, where both directions are alike: eigenvectors of raw blocks lose the smaller one
     (x0, x1), (y0, y1) = axes.get_xlim(), axes.get_ylim()
     size = np.array([x1 - x0, y1 - y0])
@@ -89,10 +101,10 @@ def _ellipse(
     lengths, vectors = np.linalg.eigh(scaled)
     axis = 2.0 * sigmas * np.sqrt(np.clip(lengths, 1e-7, 1e4))
     angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
-    strokes = [(component(number_), 1.7 if sigmas == 1.0 else 1.0, dash(number_))]
+    strokes = [(colour, width, style)]
     if rim:
-        strokes.insert(0, (ink("paper"), strokes[0][1] + 1.4, "-"))
-    for colour, width, style in strokes:
+        strokes.insert(0, (ink("paper"), width + 1.4, "-"))
+    for stroke, thick, line in strokes:
         axes.add_artist(
             Ellipse(
                 where,
@@ -100,11 +112,11 @@ def _ellipse(
                 float(axis[0]),
                 angle=angle,
                 fill=False,
-                edgecolor=colour,
-                linewidth=width,
-                linestyle=style,
+                edgecolor=stroke,
+                linewidth=thick,
+                linestyle=line,
                 transform=axes.transAxes,
-                alpha=0.75 if colour == ink("paper") else None,
+                alpha=0.75 if stroke == ink("paper") else None,
             )
         )
 

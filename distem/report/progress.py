@@ -11,7 +11,7 @@ from distem.report.colours import ink
 from distem.report.reading import Found
 from distem.report.svg import Picture, canvas, label, picture, tick_labels
 from distem.report.words import count, number, seconds, share
-from distem.types import Bools, Float64
+from distem.types import Bools, Float64, Ints
 
 CRITERIA = {"bic": "BIC", "aic": "AIC", "icl": "ICL", "cv": "held-out loss"}
 """What candidates are judged by, less is better; the loss, minus the log-likelihood of a row that was held
@@ -141,7 +141,7 @@ def criteria(run: Found) -> list[Picture]:
         return []
     asked = str(run.say("config", "fit", "select", otherwise="bic"))
     names = sorted(CRITERIA, key=lambda name: name != asked)
-    return [made for name in names if (made := _criterion(run, name, asked)) is not None]
+    return [made for name in names if (made := criterion(run, name, asked)) is not None]
 
 
 def judged(table: xr.Dataset, name: str) -> Float64:
@@ -157,7 +157,8 @@ def shown(table: xr.Dataset) -> list[str]:
     return [name for name in CRITERIA if name != "cv" or np.isfinite(judged(table, name)).any()]
 
 
-def _criterion(run: Found, name: str, asked: str) -> Picture | None:
+def criterion(run: Found, name: str, asked: str) -> Picture | None:
+    """How the candidates compare by one criterion; None where it is not known of any."""
     table = run.selection
     value = judged(table, name)
     known = np.isfinite(value)
@@ -223,15 +224,34 @@ def _criterion(run: Found, name: str, asked: str) -> Picture | None:
             )
         order = np.argsort(np.where(known, value, np.inf), kind="stable")
         first = [str(table["candidate"].values[i]) for i in order[:3] if known[i]]
+        ahead = _ahead(run, value, known, order)
         return picture(
             figure,
             f"by-{name}",
             f"{CRITERIA[name]}{', which decided' if name == asked else ''}",
-            "Minus the log-likelihood of a held-out row; bars: a standard error." if name == "cv" else "",
+            ahead + (" Minus the log-likelihood of a held-out row; bars: a standard error." * (name == "cv")),
             f"{CRITERIA[name]} of {count(len(value), 'candidate')} by number of {run.part}s, less is better. "
             f"The least has {first[0]}, then {', '.join(first[1:]) or 'no other'}; "
-            f"chosen was {table.attrs.get('chosen')}.",
+            f"chosen was {table.attrs.get('chosen')}. {ahead}",
         )
+
+
+def _ahead(run: Found, value: Float64, known: Bools, order: Ints) -> str:
+    """By how much the least lies below the next that is no other start of the same."""
+    components = np.asarray(run.selection["components"].values, dtype=np.int64)
+    best: dict[tuple[int, str], float] = {}
+    for i in order:
+        if known[i]:
+            best.setdefault((int(components[i]), run.variants[i]), float(value[i]))
+    if len(best) < 2:
+        return ""
+    (first, least), (second, next_) = list(best.items())[:2]
+    alike = len({variant for _, variant in best}) == 1
+
+    def called(which: tuple[int, str]) -> str:
+        return count(which[0], run.part) + ("" if alike else f", {which[1]}")
+
+    return f"Least with {called(first)}, {number(next_ - least, 3)} ahead of {called(second)}."
 
 
 def _kinds(axes: Axes, ends: list[tuple[float, float, str]], high: float) -> None:

@@ -38,6 +38,8 @@ class Found:
         The groups of the result, in memory.
     folder : Path
         The run folder.
+    tree : DataTree, optional
+        The opened result, where it did not come from a folder.
     """
 
     manifest: Mapping[str, Any]
@@ -48,6 +50,7 @@ class Found:
     selection: xr.Dataset
     sample: xr.Dataset
     folder: Path
+    tree: xr.DataTree | None = None
 
     @cached_property
     def family(self) -> Family:
@@ -190,6 +193,8 @@ class Found:
 
     def group(self, name: str) -> xr.Dataset | None:
         """A further group of the result, in memory; None where there is none."""
+        if self.tree is not None:
+            return self.tree[name].to_dataset().load() if name in self.tree.children else None
         folder = RunFolder(self.folder)
         return _group(folder, name) if (folder.result / name / "zarr.json").exists() else None
 
@@ -229,7 +234,8 @@ def read(folder: Path) -> Found:
         config = run.config.read_text(encoding="utf-8")
     except OSError:  # the manifest holds the same
         config = json.dumps(manifest.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False)
-    return Found(manifest=manifest, config=config, events=_events(run.log), folder=run.path, **groups)
+    model, trace, selection, sample = groups.values()
+    return Found(manifest, config, _events(run.log), model, trace, selection, sample, run.path)
 
 
 def deviations(covariances: Float64) -> Float64:

@@ -38,7 +38,7 @@ def sections(run: Found) -> Sequence[Section]:
             "Layer 0 is the largest of the first pair, mostly what the camera does."
         )
         made.append(Section("layers", "Layers", text, (_sheet(model, frames),), wide=True, first=True))
-    pictures = (_velocities(model), _shares(model), _paths(model))
+    pictures = (velocities(model), shares(model), paths(model))
     made.append(
         Section(
             "tracks",
@@ -132,7 +132,8 @@ def _lines(model: xr.Dataset, key: str, title: str, series: Float64, y: str, not
         return picture(figure, key, title, note, told)
 
 
-def _velocities(model: xr.Dataset) -> Picture:
+def velocities(model: xr.Dataset) -> Picture:
+    """Speed of each layer, by pair of frames."""
     speed = np.hypot(model["velocity_y"].values, model["velocity_x"].values)
     mean = ", ".join(f"layer {c}: {number(float(v), 3)}" for c, v in enumerate(np.nanmean(speed, axis=0)))
     return _lines(
@@ -141,7 +142,8 @@ def _velocities(model: xr.Dataset) -> Picture:
     )  # fmt: skip
 
 
-def _shares(model: xr.Dataset) -> Picture:
+def shares(model: xr.Dataset) -> Picture:
+    """Share of each layer, by pair of frames."""
     values = model["share"].values
     mean = ", ".join(f"layer {c}: {share(float(v))}" for c, v in enumerate(values.mean(axis=0)))
     return _lines(
@@ -150,7 +152,8 @@ def _shares(model: xr.Dataset) -> Picture:
     )  # fmt: skip
 
 
-def _paths(model: xr.Dataset) -> Picture:
+def paths(model: xr.Dataset) -> Picture:
+    """Where the middle of each layer is."""
     height, width = int(model.attrs["height"]), int(model.attrs["width"])
     x, y, shares = (model[name].values for name in ("x", "y", "share"))
     told = []

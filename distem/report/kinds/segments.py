@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def sections(run: Found) -> Sequence[Section]:
     pictures = []
     for frame in range(held.sizes["frame"]):
         more = f" {frame + 1}" if held.sizes["frame"] > 1 else ""
-        pictures += _frame(run, held.isel(frame=frame), frame, more, stride)
+        pictures += [image(v, stride) for v in layers(run, held.isel(frame=frame), frame, more).values()]
     pictures.append(_palette(run, held))
     shown = f"every {stride}th pixel along each side" if stride > 1 else "every pixel"
     smoothing = run.say("config", "output", "smoothing")
@@ -52,7 +53,19 @@ def sections(run: Found) -> Sequence[Section]:
     return (Section("segments", "Segments", text, tuple(pictures), (_table(run, held),), first=True),)
 
 
-def _frame(run: Found, held: xr.Dataset, frame: int, more: str, stride: int) -> list[Picture]:
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A picture of pixels, and what to write about it."""
+
+    values: NDArray[Any]
+    key: str
+    title: str
+    note: str
+    alternative: str
+
+
+def layers(run: Found, held: xr.Dataset, frame: int, more: str) -> dict[str, Layer]:
+    """What there is to see of one frame: the picture, its segments, their boundaries, how unsure they are."""
     colours, palette = held["picture"].values, held["palette"].values
     labels = held["label"].values
     rows, columns = labels.shape
@@ -60,42 +73,37 @@ def _frame(run: Found, held: xr.Dataset, frame: int, more: str, stride: int) -> 
     segments = np.concatenate([palette, np.full((1, 3), 255, np.uint8)])[labels]
     edge = boundaries(labels)
     lines = np.where(edge[..., None], np.array(_LINE, np.uint8), (_DIM * colours).astype(np.uint8))
-    made = [
-        _image(
-            colours, stride, f"picture-{frame}", f"Picture{more}", "As the data is.", f"The picture {of}."
+    found = {
+        "picture": Layer(
+            colours, f"picture-{frame}", f"Picture{more}", "As the data is.", f"The picture {of}."
         ),
-        _image(
+        "segments": Layer(
             segments,
-            stride,
             f"segment-{frame}",
             f"Segments{more}",
             "The most probable component of each pixel, in its mean colour.",
             f"A picture {of} with {run.k} colours: the most probable {run.part} of each.",
         ),
-        _image(
+        "boundaries": Layer(
             lines,
-            stride,
             f"boundary-{frame}",
             f"Boundaries{more}",
             "Yellow where the label differs from that of the next pixel.",
             f"The boundaries between segments over the picture; {share(float(edge.mean()))} of the pixels "
             "lie on one.",
         ),
-    ]
+    }
     if "uncertainty" in held:
         values = held["uncertainty"].values.astype(np.float64)
         unsure = float(np.mean(values[np.isfinite(values)] > 0.2)) if np.isfinite(values).any() else 0.0
-        made.append(
-            _image(
-                values,
-                stride,
-                f"unsure-{frame}",
-                f"Uncertainty{more}",
-                "The probability that a label is wrong: bright bands along edges are soft transitions.",
-                f"The uncertainty of each pixel, from 0 to 1; {share(unsure)} are above 0.2.",
-            )
+        found["uncertainty"] = Layer(
+            values,
+            f"unsure-{frame}",
+            f"Uncertainty{more}",
+            "The probability that a label is wrong: bright bands along edges are soft transitions.",
+            f"The uncertainty of each pixel, from 0 to 1; {share(unsure)} are above 0.2.",
         )
-    return made
+    return found
 
 
 def boundaries(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
@@ -106,7 +114,9 @@ def boundaries(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     return edge
 
 
-def _image(values: NDArray[Any], stride: int, key: str, title: str, note: str, alternative: str) -> Picture:
+def image(shown: Layer, stride: int) -> Picture:
+    """Draw a layer."""
+    values = shown.values
     rows, columns = values.shape[:2]
     height = min(max(WIDTH * rows / columns, 120.0), 2.0 * WIDTH) + 40.0
     with canvas(WIDTH, height) as (figure, axes):
@@ -117,7 +127,7 @@ def _image(values: NDArray[Any], stride: int, key: str, title: str, note: str, a
             _shaded(figure, axes, values, extent)
         axes.grid(visible=False)
         label(axes, "x (pixel)", "y (pixel)")
-        return picture(figure, key, title, note, alternative)
+        return picture(figure, shown.key, shown.title, shown.note, shown.alternative)
 
 
 def _shaded(figure: Figure, axes: Axes, values: NDArray[Any], extent: tuple[int, int, int, int]) -> None:

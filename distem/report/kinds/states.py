@@ -144,7 +144,9 @@ def _chain(run: Found) -> Section:
             for i in range(min(k, MOST_ROWS))
         ),
     )
-    return Section("transitions", "The chain of states", text, (_matrix(transition),), (states, matrix))
+    return Section(
+        "transitions", "The chain of states", text, (transition_matrix(transition),), (states, matrix)
+    )
 
 
 _WORDS = {"gaussian": "Gaussian numbers", "poisson": "counts", "categorical": "one of some symbols"}
@@ -161,7 +163,8 @@ def _mean(run: Found, state: int, feature: int) -> str:
     return number(float(run.model["means"].values[state, feature]), 4)
 
 
-def _matrix(transition: Float64) -> Picture:
+def transition_matrix(transition: Float64) -> Picture:
+    """The transition probabilities, from row to column."""
     k = len(transition)
     with canvas(*MATRIX) as (figure, axes):
         axes.imshow(np.sqrt(transition), cmap="cividis", vmin=0.0, vmax=1.0)

@@ -184,3 +184,13 @@ def a_run(tmp_path: Path) -> Callable[..., Path]:
         return make_run(tmp_path / options.pop("folder", "run"), values, **options)
 
     return made
+
+
+@pytest.fixture(scope="module")
+def a_run_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The same for all tests of a module."""
+
+    def made(values: np.ndarray, **options: Any) -> Path:
+        return make_run(tmp_path_factory.mktemp("run") / "run", values, **options)
+
+    return made
