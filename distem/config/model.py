@@ -139,6 +139,10 @@ class ModelConfig(Section):
                 "data",
                 "missing",
             )
+        if config.output.match is not None and self.kind in ("motion", "regression_mixture"):
+            raise wrong(
+                f"is for parts that have means, and those of {self.kind} have none", "output", "match"
+            )
         if config.output.variables and not set(config.output.variables) <= set(self.can_write):
             odd = next(name for name in config.output.variables if name not in self.can_write)
             raise wrong(

@@ -143,9 +143,9 @@ class Comparison:
         found: list[tuple[str, ...]] = [(a.part, "is now", "share", "now", "distance", "what moved most")]
         for p, (i, j) in enumerate(self.matching.pairs):
             far = float(self.matching.distances[p])
-            moved = self.furthest_feature(p)[1] if far > 1e-6 else ""
+            moved = self.furthest_feature(p)[1] if far > 1e-5 else ""
             shares = share(a.weights[i]), share(b.weights[j])
-            far_ = number(far, 2) if far > 1e-6 else "0"
+            far_ = number(far, 2) if far > 1e-5 else "0"
             found.append((str(i), str(j), *shares, far_ + (" *" if far > self.threshold else ""), moved))
         found += [(str(i), "–", share(a.weights[i]), "–", "", "vanished") for i in self.matching.vanished]
         found += [("–", str(j), "–", share(b.weights[j]), "", "appeared") for j in self.matching.appeared]
@@ -169,8 +169,8 @@ class Comparison:
             "",
             f"Distances in {unit}; * is more than {number(self.threshold, 3)}.",
             f"{share(self.share_moved)} of the shares went elsewhere.",
-            f"{a.part.capitalize()}s: {a.k} and {b.k}. "
-             f"Log-likelihood per row: {likelihoods[0]} and {likelihoods[1]}.",
+            f"{a.part.capitalize()}s: {a.k} and {b.k}.",
+            f"Log-likelihood per row: {likelihoods[0]} and {likelihoods[1]}.",
         ]
 
 
