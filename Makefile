@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: demo test check format bench lock build clean
+.PHONY: docs gallery demo test check format bench lock build clean
 
 $(STAMP): requirements/ci.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distem needs Python 3.11 or later; set PYTHON=")'
@@ -43,6 +43,18 @@ $(BENCH)/.installed: pyproject.toml
 	test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
+
+docs: $(STAMP)  ## the site, in build/site; a warning is an error
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
+
+gallery: $(STAMP)  ## the pictures of the gallery, from runs of the pipelines
+	$(BIN)/distem run configs/quickstart.yaml
+	$(BIN)/distem run configs/hard_soft.yaml
+	$(BIN)/distem run configs/weather_states.yaml
+	for name in flights choice apart; do $(BIN)/python docs/pictures.py $$name configs/runs/nyc-flights; done
+	$(BIN)/python docs/pictures.py hard_soft configs/runs/hard-soft
+	$(BIN)/python docs/pictures.py states configs/runs/weather-states
 
 build: $(STAMP)  ## the wheel, in dist/
 	$(BIN)/python -m build --no-isolation --wheel

@@ -1,6 +1,6 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
-The runs are those of configs/: flights of quickstart.yaml, hard_soft of hard_soft.yaml, states of
+The runs are those of configs/: flights, choice and apart of quickstart.yaml, hard_soft of hard_soft.yaml, states of
 weather_states.yaml; motion of estimate_motion.yaml, on a clip that may be shown; segments takes two, a
 mixture and k-means on one photograph, as docs/segmentation.md has them.
 """
@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse, Rectangle
+
+from distem import plot
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 PAIRS = (("dep_delay", "arr_delay"), ("air_time", "distance"), ("distance", "dep_delay"))
@@ -196,7 +198,29 @@ def motion(run: str) -> None:
     figure.savefig(IMAGES / "motion.png", dpi=100)
 
 
+def choice(run: str) -> None:
+    """What `distem.plot` says of the choice: a criterion, the climb, and how far components overlap."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    drawers = (plot.selection, plot.convergence, plot.overlap)
+    for axes, draw in zip(figure.subplots(1, 3), drawers, strict=True):
+        draw(run, ax=axes)
+        if draw is not plot.overlap:
+            axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(IMAGES / "choice.png", dpi=100)
+
+
+def apart(run: str) -> None:
+    """What sets components apart, and how sure the labels are."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, draw in zip(figure.subplots(1, 2), (plot.profile, plot.uncertainty), strict=True):
+        draw(run, ax=axes)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(IMAGES / "apart.png", dpi=100)
+
+
 PICTURES = {
+    "choice": choice,
+    "apart": apart,
     "flights": flights,
     "motion": motion,
     "hard_soft": hard_soft,
