@@ -29,10 +29,11 @@ def on_config(config: Any) -> Any:
     known = {page for pages in PAGES.values() for page in pages}
     others = tuple(p.stem for p in sorted(DOCS.glob("*.md")) if p.stem not in known)
     sections = PAGES | {"Operation": PAGES["Operation"] + others}
-    config.nav = [
-        {name: [f"{page}.md" for page in pages if (DOCS / f"{page}.md").exists()]}
+    there = {
+        name: [f"{page}.md" for page in pages if (DOCS / f"{page}.md").exists()]
         for name, pages in sections.items()
-    ]
+    }
+    config.nav = [{name: pages} for name, pages in there.items() if pages]
     decisions = sorted((DOCS / "decisions").glob("*.md"), reverse=True)
     config.nav.append({"Decisions": [f"decisions/{path.name}" for path in decisions]})
     return config
