@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,6 +204,7 @@ class ScanPass:
     """
 
     scatter: bool = False
+    name: ClassVar[str] = "scan"
 
     def __call__(self, rows: Rows, block: int, /) -> Scan:
         """Return the block's part of the scan."""

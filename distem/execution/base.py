@@ -8,6 +8,7 @@ and have the same bits. A *partition* is a subtree: a run of blocks between two 
 from __future__ import annotations
 
 import heapq
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -134,18 +135,23 @@ def share_out(sizes: Mapping[Span, int], threads: Mapping[str, int]) -> dict[str
     return {worker: sorted(spans) for worker, spans in shares.items() if spans}
 
 
-def reduce_blocks(blocks: Sequence[Block], span: Span, run: Pass[S]) -> S:
+def reduce_blocks(
+    blocks: Sequence[Block], span: Span, run: Pass[S], waited: Callable[[float], object] | None = None
+) -> S:
     """Load the blocks of a span one by one and add up what the pass makes of them.
 
     The next block is decoded on a second thread while the pass works on this one, so at most
-    two blocks are in memory.
+    two blocks are in memory. `waited` is told the seconds for which each block let the pass wait.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="distem-read") as reader:
         ahead = reader.submit(blocks[0].load)
 
         def leaf(block: int) -> S:
             nonlocal ahead
+            began = time.perf_counter()
             rows = ahead.result()
+            if waited is not None:
+                waited(time.perf_counter() - began)
             if block + 1 < span[1]:
                 ahead = reader.submit(blocks[block + 1 - span[0]].load)
             return run(rows, block)

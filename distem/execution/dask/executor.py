@@ -6,15 +6,18 @@ the task does. Parameters travel as task arguments: a lost worker loses nothing 
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
+import dask
 from dask.sizeof import sizeof
-from distributed import Client, Future, wait
+from distributed import Client, Future, get_worker, wait
 from distributed.client import futures_of
 from distributed.scheduler import KilledWorker
 
@@ -48,7 +51,21 @@ HOME_SECONDS = 1.0
 ALLOWED_FAILURES = 10
 """How many workers may die under a task before it is given up: 3, Dask's own, are few for a night."""
 
+TASK_TOPIC = "distem-tasks"
+"""Events of the scheduler's log: for how many seconds a task waited for data, and bytes of its rows."""
+
 _serial_numbers = itertools.count()
+
+
+@lru_cache(maxsize=64)
+def token_of(client_id: str) -> str:
+    """What the keys of a client's tasks share: on a common scheduler others count from 0 as well."""
+    return hashlib.blake2b(client_id.encode(), digest_size=4).hexdigest()
+
+
+def _key(client: Client, name: str) -> str:
+    """The beginning of a key. Task stream and progress bars show its first word, and colour by it."""
+    return f"{name}-{token_of(client.id)}-{next(_serial_numbers)}"
 
 
 @sizeof.register(Rows)  # type: ignore[untyped-decorator]
@@ -64,7 +81,17 @@ def _run_resident(rows: Sequence[Rows], span: Span, run: Pass[S]) -> S:
 
 def _run_streamed(blocks: Sequence[Block], span: Span, run: Pass[S]) -> S:
     pin_blas_for_good()
-    return reduce_blocks(blocks, span, run)
+    waited: list[float] = []
+    sums = reduce_blocks(blocks, span, run, waited.append)
+    with suppress(ValueError):  # no worker: called by hand
+        worker = get_worker()
+        about = {
+            "key": worker.get_current_task(),
+            "read": sum(waited),
+            "bytes": sum(b.nbytes for b in blocks),
+        }
+        worker.log_event(TASK_TOPIC, about)
+    return sums
 
 
 def _merge_sums(span: Span, parts: Sequence[Span], sums: Sequence[S]) -> S:
@@ -83,13 +110,14 @@ class DaskBlocks:
 
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
-        name, number = pass_name(run), next(_serial_numbers)
-        with cluster_failures(self.blocks):
-            futures = self._submit(run, f"{name}-{number}")
+        name = pass_name(run)
+        about = dask.annotate(distem={"pass": name, "partitions": len(self.partitions)})
+        with cluster_failures(self.blocks), about:
+            futures = self._submit(run, _key(self.client, name))
             whole = (0, len(self.blocks))
             self._finish(futures, run)
             while len(futures) > MERGE_FAN_IN:
-                futures = self._merge_level(whole, futures, f"merge-{name}-{number}")
+                futures = self._merge_level(whole, futures, _key(self.client, "merge"))
             self.vigil.over(list(futures.values()))
             sums: list[S] = self.client.gather(list(futures.values()))
         return merge(whole, dict(zip(futures, sums, strict=True)))
@@ -118,7 +146,10 @@ class DaskBlocks:
         if self.resident is not None:
             task, data = _run_resident, self.resident[span]
         elif any(isinstance(block, LazyBlock) for block in data):
-            task, data = _run_resident, computed(self.client, list(data), f"{key}-load")
+            task, data = (
+                _run_resident,
+                computed(self.client, list(data), f"{_key(self.client, 'load')}-{span[0]}"),
+            )
         place = {"workers": others, "allow_other_workers": True} if others else {}
         return self.client.submit(task, data, span, narrowed(run, span), key=key, pure=False, **place)
 
@@ -133,10 +164,8 @@ class DaskBlocks:
             data = [self.resident[span] for span in spans]
         elif futures_of([block.parts for block in lazy] + [block.weights for block in lazy]):
             # a task cannot compute what is already held on the cluster: the scheduler has to bring it
-            data = [
-                computed(self.client, lazy[slice(*span)], f"{name}-load")
-                for span, name in zip(spans, keys, strict=True)
-            ]
+            load_key = _key(self.client, "load")
+            data = [computed(self.client, lazy[slice(*span)], f"{load_key}-{span[0]}") for span in spans]
         else:
             task, data = _run_streamed, [self.blocks[slice(*span)] for span in spans]
         own = [narrowed(run, span) for span in spans]
@@ -216,8 +245,8 @@ class DaskExecutor:
 
     def _load(self, blocks: Sequence[Block], spans: Sequence[Span]) -> dict[Span, Future]:
         """Read every partition once, on workers that then hold equal shares of the rows."""
-        name = f"load-{next(_serial_numbers)}"
-        with cluster_failures(blocks):
+        name = _key(self.client, "load")
+        with cluster_failures(blocks), dask.annotate(distem={"pass": "load", "partitions": len(spans)}):
             if any(isinstance(block, LazyBlock) for block in blocks):
                 lazy = [block for block in blocks if isinstance(block, LazyBlock)]
                 return {
@@ -262,7 +291,7 @@ class DaskExecutor:
             for span, home in list(homes.items()):
                 if home not in there and not futures[span].done():
                     futures[span].cancel()
-                    key = f"load-{next(_serial_numbers)}-{span[0]}"
+                    key = f"{_key(self.client, 'load')}-{span[0]}"
                     futures[span] = self.client.submit(load, blocks[slice(*span)], key=key, pure=False)
                     del homes[span]
         kept: dict[Any, list[str]] = {futures[span].key: [] for span in homes}
@@ -282,7 +311,7 @@ class DaskExecutor:
             tries[span] = tries.get(span, 0) + 1
             if tries[span] >= TRIES or isinstance(error, KilledWorker | ConfigError | Interrupted):
                 give_up(error, load, mine, [])
-            key = f"load-{next(_serial_numbers)}-{span[0]}"
+            key = f"{_key(self.client, 'load')}-{span[0]}"
             others = [w for w in self._workers() if w not in failed_on(self.client, futures[span].key)]
             place = {"workers": others, "allow_other_workers": True} if others else {}
             futures[span] = self.client.submit(load, mine, key=key, pure=False, **place)
@@ -301,11 +330,10 @@ class DaskExecutor:
         """
         if self.local:
             return 0.0
-        number = next(_serial_numbers)
+        key = _key(self.client, "prepare")
         with cluster_failures():
             tasks = [
-                self.client.submit(work, key=f"prepare-{number}-{i}", pure=False)
-                for i in range(self.capacity.threads)
+                self.client.submit(work, key=f"{key}-{i}", pure=False) for i in range(self.capacity.threads)
             ]
             seconds: list[float] = self.client.gather(tasks)
         return max(seconds, default=0.0)
