@@ -12,6 +12,8 @@ class Event:
     """Base of all events."""
 
     event: ClassVar[str]
+    logged: ClassVar[bool] = True
+    """Whether it goes into the log; what is for pictures only does not."""
 
     def as_dict(self) -> dict[str, Any]:
         """The event as plain values, for one JSON line."""
@@ -25,6 +27,43 @@ class PhaseStarted(Event):
 
     event: ClassVar[str] = "phase"
     phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Planned(Event):
+    """What the run is going to do.
+
+    Attributes
+    ----------
+    model : str
+        Kind of the model.
+    rows, features, blocks, partitions, candidates : int
+        Sizes of the job.
+    workers, threads : int
+        Processes, and threads over all of them.
+    resident : bool
+        Whether rows stay in memory between passes.
+    bytes_read_per_pass : int
+        Decoded bytes; 0 when resident, after the first.
+    tolerance : float
+        Expected gain per row at which a fit stops.
+    max_passes : int
+        Passes after which it stops at the latest.
+    """
+
+    event: ClassVar[str] = "plan"
+    model: str
+    rows: int
+    features: int
+    blocks: int
+    partitions: int
+    candidates: int
+    workers: int
+    threads: int
+    resident: bool
+    bytes_read_per_pass: int
+    tolerance: float
+    max_passes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +96,79 @@ class PassDone(Event):
     accepted: bool
     seconds: float
     rows_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PassTimed(Event):
+    """A pass is over, for all candidates that shared it.
+
+    Attributes
+    ----------
+    pass_ : int
+        Number of the pass, from 1.
+    fits : int
+        How many shared it.
+    seconds : float
+        Duration of the whole pass.
+    step_seconds : float
+        Of these, what the M-steps took.
+    """
+
+    event: ClassVar[str] = "timing"
+    pass_: int
+    fits: int
+    seconds: float
+    step_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shares(Event):
+    """Weights of the components of each candidate after a pass; not logged.
+
+    Attributes
+    ----------
+    pass_ : int
+        Number of the pass.
+    leading : str
+        The candidate with the highest log-likelihood so far.
+    weights : dict
+        By candidate.
+    """
+
+    event: ClassVar[str] = "shares"
+    logged: ClassVar[bool] = False
+    pass_: int
+    leading: str
+    weights: dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture(Event):
+    """The leading mixture on the two features that tell most, in the data's own units; not logged.
+
+    Attributes
+    ----------
+    candidate : str
+    pass_ : int
+    axes : list of str
+        Labels of the two features, with units.
+    means : list, shape (k, 2)
+    covariances : list, shape (k, 2, 2)
+    weights : list, shape (k,)
+    image : dict or None
+        Density of a sample: `counts` (bytes, row by row from below), `side`, and where it lies, `x` and
+        `y`. None where the last one still holds.
+    """
+
+    event: ClassVar[str] = "picture"
+    logged: ClassVar[bool] = False
+    candidate: str
+    pass_: int
+    axes: list[str]
+    means: list[list[float]]
+    covariances: list[list[list[float]]]
+    weights: list[float]
+    image: dict[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +241,23 @@ class Note(Event):
 
     event: ClassVar[str] = "note"
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended(Event):
+    """The last event of an attempt.
+
+    Attributes
+    ----------
+    status : str
+        complete, interrupted or failed.
+    seconds : float
+        All attempts together.
+    """
+
+    event: ClassVar[str] = "end"
+    status: str
+    seconds: float
 
 
 Observer = Callable[[Event], None]

@@ -14,6 +14,7 @@ from distem.config import Config
 from distem.data.folder import RunFolder
 from distem.data.results import writing
 from distem.errors import DistemError, Interrupted
+from distem.events import Planned
 from distem.stages import Fitted, Session, dropping
 
 PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
@@ -89,6 +90,25 @@ def begun(session: Session) -> dict[str, Any]:
         "partitions": session.plan.partitions,
         "data": session.source.describe(),
     }
+
+
+def planned(session: Session) -> Planned:
+    """The plan, for those who watch."""
+    plan, config = session.plan, session.config
+    return Planned(
+        model=config.model.kind,
+        rows=plan.rows,
+        features=plan.features,
+        blocks=plan.blocks,
+        partitions=plan.partitions,
+        candidates=plan.candidates,
+        workers=plan.workers,
+        threads=plan.threads,
+        resident=plan.resident,
+        bytes_read_per_pass=plan.bytes_read_per_pass,
+        tolerance=config.fit.tolerance,
+        max_passes=config.fit.max_passes,
+    )
 
 
 def outcome(session: Session, fitted: Fitted) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from distem.data.folder import RunFolder, write_atomically
 from distem.data.results import writing
 from distem.data.source import Source
 from distem.errors import AlreadyRunning, ConfigError, Interrupted, NotConvergedError, RunFolderError
-from distem.events import Event, Note, Observer, Warned
+from distem.events import Ended, Event, Note, Observer, Warned
 from distem.execution.base import Executor
 from distem.jobs import built_in_pipelines, pipeline
 from distem.monitor.log import JsonLog
 from distem.promise import make, open_data, plan
-from distem.record import Summary, begun, failure, last_words, outcome, summary_of
+from distem.record import Summary, begun, failure, last_words, outcome, planned, summary_of
 from distem.signals import Interrupts
 from distem.stages import Fitted, Session
 
@@ -198,10 +198,12 @@ def _attempt(
         session.lease.release()
 
     interrupts.last_words = out_of_time
-    with JsonLog(folder.log, config.name, config.redact) as log:
+    with JsonLog(folder.log, config.name, config.redact) as log, ExitStack() as watching:
         for event in told:
             log(event)
         session.observer = _all(*observers, log)
+        _let_watch(session, watching, observers=(*observers, log))
+        session.observe(planned(session))
         try:
             # a full disk is told apart in here, where the manifest can still say so
             with session.resources, writing(str(folder.path)):
@@ -217,10 +219,33 @@ def _attempt(
             seconds = time.monotonic() - started
             manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
             last_words(folder, manifest)
+            session.observe(Ended(str(manifest["status"]), seconds))
         session.checkpoints.remove()
         if config.output.report:
             _draw(session, manifest)
     return summary_of(manifest, folder)
+
+
+def _let_watch(session: Session, until: ExitStack, observers: tuple[Observer, ...]) -> None:
+    """Show the run on the dashboard of its cluster, where there is one, as long as it lasts."""
+    client = getattr(session.executor, "client", None)
+    if client is None or getattr(session.executor, "dashboard", None) is None:
+        return
+    from distem.dashboard.attach import watched
+
+    page = until.enter_context(
+        watched(
+            client,
+            session.folder.path,
+            session.config.name,
+            session.observer,
+            fresh=not session.folder.checkpoint.exists(),
+            redact=session.config.redact,
+        )
+    )
+    if page is not None:
+        session.watched = True
+        session.observer = _all(*observers, page)
 
 
 def _fitted(returned: Any, config: Config) -> Fitted:

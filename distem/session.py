@@ -60,6 +60,8 @@ class Session:
         Rows of the samples that were climbed on first, and the passes over each.
     resources : ExitStack
         What is closed when the run ends.
+    watched : bool
+        Whether observers want to see what the fits look like on their way.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class Session:
     pass_seconds: list[float] = field(default_factory=list)
     sampled: list[dict[str, int]] = field(default_factory=list)
     resources: ExitStack = field(default_factory=ExitStack)
+    watched: bool = False
 
     @property
     def checkpoints(self) -> CheckpointStore:

@@ -32,6 +32,7 @@ from distem.models import seeding
 from distem.models.base import Model
 from distem.sampling import Learnt, Sampled, climb_on_samples, likeliest
 from distem.session import Fitted, Scanned, Seeded, Session
+from distem.sightings import sightings
 from distem.starting import (
     at_the_foot,
     candidates,
@@ -262,12 +263,18 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
             session.checkpoints.save(f"pass-{number:06d}", arrays, info)
             last = time.monotonic()
 
+    look = sightings(session, scanned, seeded)
+
+    def between() -> None:
+        keep()
+        look(climbs)
+
     try:
         climb(
             climbs,
             scanned.blocks,
             observe=session.observe,
-            after_pass=keep,
+            after_pass=between,
             offset=offset,
             drop=dropping(session.config),
             folds=folds_of(session.config),
@@ -276,6 +283,7 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
         if any(c.trace for c in climbs):  # passes since the last checkpoint are kept
             keep(force=True)
         raise
+    look(climbs, last=True)
     keep(force=True)
     validated = validate(session, scanned, seeded)
     with one_blas_thread():

@@ -28,6 +28,7 @@ from distem.events import (
     Event,
     Observer,
     PassDone,
+    PassTimed,
     silent,
 )
 from distem.execution.base import BlockSet, Span, one_blas_thread
@@ -313,12 +314,14 @@ def climb(
         started = time.perf_counter()
         stats = blocks.map_reduce(_e_step(live, folds, linker))
         told: list[Event] = []
+        reduced = time.perf_counter()
         with one_blas_thread():
             for fit, part in zip(live, stats.each, strict=True):
                 told += fit.advance(part)
             if drop is not None:
                 told += _drop(climbs, drop)
-        seconds = time.perf_counter() - started
+        ended = time.perf_counter()
+        seconds = ended - started
         for fit, part in zip(live, stats.each, strict=True):
             point = fit.trace[-1]
             observe(
@@ -334,5 +337,7 @@ def climb(
             )
         for event in told:
             observe(event)
+        number = max(len(fit.trace) for fit in live)
+        observe(PassTimed(number, len(live), seconds, ended - reduced))
         if after_pass is not None:
             after_pass()

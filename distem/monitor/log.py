@@ -31,7 +31,9 @@ class JsonLog:
         self._redact = redact
 
     def __call__(self, event: Event) -> None:
-        """Write one line."""
+        """Write one line, unless the event is for pictures only."""
+        if not event.logged:
+            return
         if isinstance(event, PhaseStarted):
             self._phase = event.phase
         line: dict[str, Any] = {

@@ -18,3 +18,4 @@ from distem.execution.dask.executor import MERGE_FAN_IN as MERGE_FAN_IN
 from distem.execution.dask.executor import PARTITIONS_PER_THREAD as PARTITIONS_PER_THREAD
 from distem.execution.dask.executor import DaskBlocks as DaskBlocks
 from distem.execution.dask.executor import DaskExecutor as DaskExecutor
+from distem.execution.dask.executor import token_of as token_of

@@ -1,0 +1,474 @@
+"""The figures of the page: each makes a Bokeh figure once, and fills it from a run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from bokeh.core.properties import value
+from bokeh.models import (
+    ColumnDataSource,
+    FixedTicker,
+    HoverTool,
+    LabelSet,
+    LinearColorMapper,
+    NumeralTickFormatter,
+    PrintfTickFormatter,
+    Range1d,
+    Span,
+)
+from bokeh.plotting import figure
+
+from distem.dashboard.looks import PART_COLOURS, SANS, Theme, colour, ramp
+from distem.dashboard.state import PARTS, STRAGGLES, Run
+
+TURN = np.linspace(0.0, 2.0 * math.pi, 73)
+MOST_BARS = 24
+"""Workers that are shown; of more, those that lag most."""
+
+
+def _figure(theme: Theme, title: str, x: str, y: str, height: int, **more: Any) -> Any:
+    """An empty figure in the page's looks."""
+    made = figure(
+        title=title,
+        x_axis_label=x,
+        y_axis_label=y,
+        height=height,
+        sizing_mode="stretch_width",
+        toolbar_location=None,
+        tools="",
+        background_fill_color=theme.card,
+        border_fill_color=theme.card,
+        outline_line_color=None,
+        min_border_left=14,
+        min_border_right=14,
+        min_border_top=8,
+        min_border_bottom=8,
+        styles={"border": f"1px solid {theme.faint}", "border-radius": "8px", "overflow": "hidden"},
+        **more,
+    )
+    made.title.text_font, made.title.text_font_size = SANS, "14px"
+    made.title.text_color, made.title.offset = theme.ink, 2
+    for axis in made.axis:
+        axis.axis_label_text_font = axis.major_label_text_font = SANS
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_font_size, axis.major_label_text_font_size = "12px", "11px"
+        axis.axis_label_text_color = axis.major_label_text_color = theme.soft
+        axis.axis_line_color = axis.major_tick_line_color = theme.faint
+        axis.minor_tick_line_color = None
+        axis.axis_label_standoff = 6
+    made.grid.grid_line_color = theme.grid
+    return made
+
+
+def _passes_from_one(made: Any) -> None:
+    made.xaxis.ticker.mantissas = [1, 2, 5]
+    made.xaxis.ticker.min_interval = 1
+    made.xaxis.ticker.num_minor_ticks = 0
+
+
+def _legend(made: Any, theme: Theme, place: str = "right", **more: Any) -> None:
+    legend = made.legend[0]
+    made.add_layout(legend, place)
+    legend.label_text_font, legend.label_text_font_size = SANS, "11px"
+    legend.label_text_color, legend.border_line_color = theme.soft, None
+    legend.background_fill_color, legend.background_fill_alpha = theme.card, 0.0
+    legend.padding, legend.spacing, legend.glyph_width = 2, 1, 14
+    legend.margin = 4
+    legend.update(**more)
+
+
+def kind(name: str) -> str:
+    """What restarts of a candidate have in common: its name without the last number."""
+    head, _, tail = name.partition(",")[0].rpartition("-")
+    return head if head and tail.isdigit() else name
+
+
+def kinds(run: Run) -> dict[str, str]:
+    """Colours by kind of candidate, in the order they came."""
+    return {k: colour(i) for i, k in enumerate(dict.fromkeys(map(kind, run.candidates)))}
+
+
+class Lines:
+    """Candidates and restarts as lines over passes: those that were dropped in grey, the leading one bold."""
+
+    def __init__(self, theme: Theme, which: str) -> None:
+        self._theme, self._which = theme, which
+        log = which == "gain_left"
+        self.figure = _figure(
+            theme,
+            "Gain still expected, by pass" if log else "Log-likelihood by pass",
+            "pass",
+            "nats per row still to come" if log else "log-likelihood, nats per row",
+            330,
+            y_axis_type="log" if log else "linear",
+            y_range=Range1d(1e-6, 1.0) if log else Range1d(-1.0, 0.0),
+            x_range=Range1d(0.5, 10.5),
+        )
+        _passes_from_one(self.figure)
+        empty: dict[str, list[Any]] = {
+            k: [] for k in ("xs", "ys", "name", "kind", "colour", "width", "status")
+        }
+        self._gone, self._source = ColumnDataSource(dict(empty)), ColumnDataSource(dict(empty))
+        self._ends = ColumnDataSource({"x": [], "y": [], "colour": [], "name": []})
+        gone = self.figure.multi_line(
+            "xs", "ys", source=self._gone, line_color=theme.gone, line_width=1.2, line_alpha=0.9
+        )
+        more: dict[str, Any] = {} if log else {"legend_field": "kind"}
+        lines = self.figure.multi_line(
+            "xs",
+            "ys",
+            source=self._source,
+            line_color="colour",
+            line_width="width",
+            line_join="round",
+            **more,
+        )
+        self.figure.scatter("x", "y", source=self._ends, color="colour", size=7, line_color=theme.card)
+        tip = [("candidate", "@name"), ("stands", "@status")]
+        self.figure.add_tools(HoverTool(renderers=[lines, gone], tooltips=tip))
+        if log:
+            self.figure.yaxis.ticker.num_minor_ticks = 0
+            self._tolerance = Span(
+                location=1e-6, dimension="width", line_color=theme.alert, line_dash="dashed", line_width=1.5
+            )
+            self.figure.add_layout(self._tolerance)
+            self._said = ColumnDataSource({"x": [0.5], "y": [1e-6], "text": [""]})
+            self.figure.add_layout(
+                LabelSet(
+                    x="x", y="y", text="text", source=self._said, x_offset=6, y_offset=3,
+                    text_color=theme.alert, text_font_size="11px", text_font=value(SANS),
+                )
+            )  # fmt: skip
+        else:
+            _legend(self.figure, theme, title="components")
+            self.figure.legend[0].title_text_font_size = "11px"
+            self.figure.legend[0].title_text_font_style = "normal"
+            self.figure.legend[0].title_text_color = theme.soft
+
+    def update(self, run: Run) -> None:
+        """Draw the run's candidates."""
+        log = self._which == "gain_left"
+        colours, best = kinds(run), run.best
+        rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
+        values: list[float] = []
+        late: list[float] = []
+        last = max((c.passes[-1] for c in run.candidates.values() if c.passes), default=10)
+        order = sorted(run.candidates, key=lambda name: (name == best, kind(name)))
+        for name in order:
+            fit = run.candidates[name]
+            points = [
+                (x, y) for x, y in zip(fit.passes, getattr(fit, self._which), strict=True)
+                if y is not None and (not log or y > 0.0)
+            ]  # fmt: skip
+            if not points:
+                continue
+            xs, ys = map(list, zip(*points, strict=True))
+            values += ys
+            late += [y for x, y in points if x > 1 + 0.04 * last]
+            rows[fit.status == "dropped"].append(
+                {
+                    "xs": xs, "ys": ys, "name": name, "kind": kind(name), "colour": colours[kind(name)],
+                    "width": 3.2 if name == best else 1.6, "status": fit.status,
+                }
+            )  # fmt: skip
+        for source, found in ((self._gone, rows[True]), (self._source, rows[False])):
+            source.data = {key: [row[key] for row in found] for key in source.data}
+        self._ends.data = {
+            "x": [row["xs"][-1] for row in rows[False]],
+            "y": [row["ys"][-1] for row in rows[False]],
+            "colour": [row["colour"] for row in rows[False]],
+            "name": [row["name"] for row in rows[False]],
+        }
+        self.figure.x_range.update(start=0.5, end=max(10.0, last * 1.03) + 0.5)
+        if log:
+            tolerance = float(run.plan.get("tolerance", 1e-6))
+            low = min([*values, tolerance]) if values else tolerance
+            self.figure.y_range.update(start=low / 4.0, end=4.0 * max([*values, tolerance * 10.0]))
+            self._tolerance.location = tolerance
+            self._said.data = {"x": [0.5], "y": [tolerance], "text": [f"stops at {tolerance:.0e}"]}
+        elif values:
+            low, high = min(late or values), max(values)
+            room = 0.06 * (high - low) or 0.01 * max(1.0, abs(high))
+            self.figure.y_range.update(start=low - room, end=high + room)
+
+
+class Mixture:
+    """The leading mixture: ellipses of one and two standard deviations over the density of a sample."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.figure = _figure(
+            theme, "The mixture now", "", "", 430, x_range=Range1d(0, 1), y_range=Range1d(0, 1)
+        )
+        self._image = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
+        mapper = LinearColorMapper(palette=ramp(*theme.density), low=0, high=255)
+        self.figure.image(
+            "image", x="x", y="y", dw="dw", dh="dh", source=self._image, color_mapper=mapper, level="image"
+        )
+        self.figure.grid.visible = False
+        empty: dict[str, list[Any]] = {k: [] for k in ("xs", "ys", "colour", "width", "alpha", "dash")}
+        self._rims = ColumnDataSource(empty)
+        self.figure.multi_line(
+            "xs", "ys", source=self._rims, line_color="colour", line_width="width", line_alpha="alpha",
+            line_dash="dash",
+        )  # fmt: skip
+        self._means = ColumnDataSource({"x": [], "y": [], "colour": [], "text": [], "share": []})
+        dots = self.figure.scatter(
+            "x", "y", source=self._means, size=19, color="colour", line_color=theme.card, line_width=1.5
+        )
+        self.figure.text(
+            "x", "y", text="text", source=self._means, text_color="#ffffff", text_align="center",
+            text_baseline="middle", text_font_size="11px", text_font=value(SANS), text_font_style="bold",
+        )  # fmt: skip
+        tip = [("component", "@text"), ("share", "@share{0.0 %}"), ("mean", "(@x, @y)")]
+        self.figure.add_tools(HoverTool(renderers=[dots], tooltips=tip))
+        self._drawn: Any = None
+
+    def update(self, run: Run) -> None:
+        """Draw the run's mixture; nothing where its kind has no means and covariances."""
+        seen, image = run.picture, run.image
+        if seen is None:
+            self.figure.title.text = "The mixture now: not to be drawn yet"
+            return
+        self.figure.title.text = f"The mixture now: {seen['candidate']}, pass {seen['pass']}"
+        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = seen["axes"]
+        if image is not None and image is not self._drawn:
+            self._drawn = image
+            side = image["side"]
+            (x0, x1), (y0, y1) = image["x"], image["y"]
+            counts = np.frombuffer(image["counts"], np.uint8).reshape(side, side)
+            self._image.data = {
+                "image": [counts], "x": [x0], "y": [y0], "dw": [x1 - x0], "dh": [y1 - y0],
+            }  # fmt: skip
+            self.figure.x_range.update(start=x0, end=x1)
+            self.figure.y_range.update(start=y0, end=y1)
+        rims: list[dict[str, Any]] = []
+        means = np.array(seen["means"])
+        for i, block in enumerate(np.array(seen["covariances"])):
+            sizes, turns = np.linalg.eigh(block)
+            round_ = (turns * np.sqrt(np.clip(sizes, 0.0, None))) @ np.stack([np.cos(TURN), np.sin(TURN)])
+            for sigmas, width, alpha, dash in ((1.0, 2.4, 1.0, "solid"), (2.0, 1.6, 0.75, "dashed")):
+                x, y = means[i][:, None] + sigmas * round_
+                rims.append(
+                    {"xs": x, "ys": y, "colour": colour(i), "width": width, "alpha": alpha, "dash": dash}
+                )
+        self._rims.data = {key: [rim[key] for rim in rims] for key in self._rims.data}
+        self._means.data = {
+            "x": means[:, 0],
+            "y": means[:, 1],
+            "colour": [colour(i) for i in range(len(means))],
+            "text": [str(i) for i in range(len(means))],
+            "share": list(seen["weights"]),
+        }
+
+
+class Weights:
+    """Shares of the leading candidate's components over the passes, one on the other."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.figure = _figure(
+            theme,
+            "Component weights by pass",
+            "pass",
+            "share of the rows",
+            430,
+            y_range=Range1d(0, 1),
+            x_range=Range1d(1, 10),
+        )
+        _passes_from_one(self.figure)
+        self.figure.yaxis.formatter = NumeralTickFormatter(format="0 %")
+        self._source = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": [], "share": []})
+        patches = self.figure.patches(
+            "xs", "ys", source=self._source, color="colour", alpha=0.85, line_color=theme.card, line_width=1
+        )
+        self._said = ColumnDataSource({"x": [], "y": [], "text": []})
+        self.figure.text(
+            "x", "y", text="text", source=self._said, x_offset=-6, text_align="right", text_baseline="middle",
+            text_color="#ffffff", text_font=value(SANS), text_font_size="11px", text_font_style="bold",
+        )  # fmt: skip
+        self.figure.add_tools(
+            HoverTool(renderers=[patches], tooltips=[("component", "@name"), ("share now", "@share{0.0 %}")])
+        )
+
+    def update(self, run: Run) -> None:
+        """Draw the leading candidate."""
+        name = run.best
+        line = run.shares.get(name or "", [])
+        if not line:
+            return
+        k = len(line[-1][1])
+        line = [(n, w) for n, w in line if len(w) == k]  # from before a component was dropped: not comparable
+        xs = np.array([n for n, _ in line], float)
+        tops = np.concatenate([np.zeros((len(line), 1)), np.cumsum([w for _, w in line], axis=1)], axis=1)
+        if len(xs) == 1:
+            xs, tops = np.array([xs[0], xs[0] + 1.0]), np.repeat(tops, 2, axis=0)
+        self.figure.title.text = f"Component weights by pass: {name}"
+        self.figure.x_range.update(start=xs[0], end=xs[-1])
+        now = line[-1][1]
+        self._source.data = {
+            "xs": [np.concatenate([xs, xs[::-1]]) for _ in range(k)],
+            "ys": [np.concatenate([tops[:, i], tops[::-1, i + 1]]) for i in range(k)],
+            "colour": [colour(i) for i in range(k)],
+            "name": [str(i) for i in range(k)],
+            "share": list(now),
+        }
+        wide = [i for i in range(k) if now[i] > 0.03]
+        self._said.data = {
+            "x": [xs[-1]] * len(wide),
+            "y": [(tops[-1, i] + tops[-1, i + 1]) / 2 for i in wide],
+            "text": [f"{i}   {100 * now[i]:.0f} %" for i in wide],
+        }
+
+
+class Seconds:
+    """Where the seconds of a pass go."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.figure = _figure(
+            theme,
+            "Where a pass's seconds go",
+            "pass",
+            "seconds",
+            290,
+            y_range=Range1d(0, 1),
+            x_range=Range1d(1, 10),
+        )
+        _passes_from_one(self.figure)
+        self._order = ("computing", "reading", "reducing", "waiting")
+        self._source = ColumnDataSource({"pass": [], **{part: [] for part in PARTS}})
+        self.figure.varea_stack(
+            list(self._order),
+            x="pass",
+            source=self._source,
+            color=[PART_COLOURS[part] for part in self._order],
+            legend_label=list(self._order),
+            fill_alpha=0.9,
+        )
+        _legend(self.figure, theme, "below", orientation="horizontal")
+
+    def update(self, run: Run) -> None:
+        """Draw the passes so far."""
+        points = run.timings
+        if not points:
+            return
+        if len(points) == 1:
+            points = [points[0], points[0] | {"pass": points[0]["pass"] + 1}]
+        self._source.data = {key: [p[key] for p in points] for key in ("pass", *PARTS)}
+        self.figure.x_range.update(start=points[0]["pass"], end=points[-1]["pass"])
+        # a pass that waited for something else now and then does not flatten the others
+        highest = max(p["seconds"] for p in points)
+        usual = float(np.quantile([p["seconds"] for p in points], 0.95))
+        self.figure.y_range.update(start=0.0, end=1.1 * min(highest, 2.0 * usual) or 1.0)
+
+
+class Pace:
+    """Rows and bytes a second."""
+
+    def __init__(self, theme: Theme) -> None:
+        self.figure = _figure(
+            theme,
+            "Rows and bytes a second",
+            "pass",
+            "rows a second, millions",
+            290,
+            y_range=Range1d(0, 1),
+            x_range=Range1d(1, 10),
+        )
+        _passes_from_one(self.figure)
+        self._source = ColumnDataSource({"pass": [], "rows": [], "mb": []})
+        rows = self.figure.line(
+            "pass", "rows", source=self._source, line_color=colour(0), line_width=2.2, legend_label="rows"
+        )
+        self.figure.extra_y_ranges = {"bytes": Range1d(0, 1)}
+        from bokeh.models import LinearAxis
+
+        axis = LinearAxis(
+            y_range_name="bytes", axis_label="MB a second, decoded", axis_label_text_font=SANS,
+            axis_label_text_font_style="normal", axis_label_text_font_size="12px",
+            major_label_text_font=SANS, major_label_text_font_size="11px", axis_label_text_color=theme.soft,
+            major_label_text_color=theme.soft, axis_line_color=theme.faint,
+            major_tick_line_color=theme.faint, minor_tick_line_color=None, axis_label_standoff=6,
+        )  # fmt: skip
+        self.figure.add_layout(axis, "right")
+        self._axis = axis
+        self._line = self.figure.line(
+            "pass", "mb", source=self._source, line_color=colour(4), line_width=2.2, y_range_name="bytes",
+            line_dash="dashed", legend_label="bytes read",
+        )  # fmt: skip
+        _legend(self.figure, theme, "below", orientation="horizontal")
+        self.figure.add_tools(
+            HoverTool(
+                renderers=[rows],
+                tooltips=[("pass", "@pass"), ("rows/s", "@rows{0.00} M"), ("read", "@mb{0} MB/s")],
+                mode="vline",
+            )
+        )
+
+    def update(self, run: Run) -> None:
+        """Draw the passes so far."""
+        points = run.timings
+        if not points:
+            return
+        rows = [p["rows_per_s"] / 1e6 for p in points]
+        size = [p["bytes_per_s"] / 1e6 for p in points]
+        reads = any(size)
+        self._source.data = {"pass": [p["pass"] for p in points], "rows": rows, "mb": size}
+        self._axis.visible = self._line.visible = reads
+        self.figure.title.text = "Rows and bytes a second" if reads else "Rows a second (held in memory)"
+        first, last = points[0]["pass"], points[-1]["pass"]
+        self.figure.x_range.update(start=first, end=last if last > first else first + 1)
+        self.figure.y_range.update(start=0.0, end=1.15 * max(rows) or 1.0)
+        self.figure.extra_y_ranges["bytes"].update(start=0.0, end=1.45 * max(size) or 1.0)
+
+
+class Workers:
+    """Partitions done in this pass, by worker; those that straggle are marked."""
+
+    def __init__(self, theme: Theme) -> None:
+        self._theme = theme
+        self.figure = _figure(
+            theme, "Partitions done, by worker", "partitions of this pass", "worker", 290, x_range=Range1d(0, 1),
+            y_range=Range1d(0, 1),
+        )  # fmt: skip
+        self.figure.ygrid.visible = False
+        self.figure.xaxis.formatter = PrintfTickFormatter(format="%d")
+        self.figure.xaxis.ticker.min_interval = 1
+        self._source = ColumnDataSource({"y": [], "done": [], "colour": [], "text": [], "name": []})
+        self.figure.hbar(y="y", right="done", height=0.62, source=self._source, color="colour")
+        self.figure.text(
+            "done", "y", text="text", source=self._source, x_offset=6, text_baseline="middle",
+            text_font=value(SANS), text_font_size="11px", text_color=theme.soft,
+        )  # fmt: skip
+
+    def update(self, run: Run, names: dict[str, str]) -> None:
+        """Draw the pass that is under way, or the last one; `names` are what people call workers."""
+        of = run.tasks
+        if of is None:
+            return
+        pace = run.pace()
+        shown = sorted(pace, key=lambda w: -pace[w])[:MOST_BARS]
+        shown = sorted(shown, key=lambda w: names.get(w, w), reverse=True)
+        labels = [names.get(w, w).rpartition("://")[2] for w in shown]
+        done = [of.done.get(w, 0) for w in shown]
+        slow = [pace[w] > STRAGGLES for w in shown]
+        told = f", {len(run.stragglers())} straggling" if run.stragglers() else ""
+        more = f" (slowest {MOST_BARS} of {len(pace)} workers)" if len(pace) > MOST_BARS else ""
+        self.figure.title.text = (
+            f"Partitions done, by worker: {of.name}, {of.finished} of {of.total}{told}{more}"
+        )
+        n = len(shown)
+        self.figure.yaxis.ticker = FixedTicker(ticks=list(range(n)))
+        self.figure.yaxis.major_label_overrides = dict(enumerate(labels))
+        self.figure.y_range.update(start=-0.7, end=max(n - 0.3, 3.0))
+        self.figure.x_range.update(start=0, end=1.35 * max([*done, of.total / max(1, n), 1.0]))
+        self._source.data = {
+            "y": list(range(n)),
+            "done": done,
+            "colour": [self._theme.alert if late else colour(0) for late in slow],
+            "text": [
+                f"{count}   straggles: {pace[w]:.1f} × the median" if late else str(count)
+                for w, count, late in zip(shown, done, slow, strict=True)
+            ],
+            "name": labels,
+        }
