@@ -219,7 +219,8 @@ def _attempt(
             seconds = time.monotonic() - started
             manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
             last_words(folder, manifest)
-            session.observe(Ended(str(manifest["status"]), seconds))
+            with suppress(OSError):  # a full disk has no room for the last line either
+                session.observe(Ended(str(manifest["status"]), seconds))
         session.checkpoints.remove()
         if config.output.report:
             _draw(session, manifest)

@@ -428,8 +428,8 @@ class Workers:
     def __init__(self, theme: Theme) -> None:
         self._theme = theme
         self.figure = _figure(
-            theme, "Partitions done, by worker", "partitions of this pass", "worker", 290, x_range=Range1d(0, 1),
-            y_range=Range1d(0, 1),
+            theme, "Partitions done, by worker", "partitions of this pass", "worker", 290,
+            x_range=Range1d(0, 1), y_range=Range1d(0, 1),
         )  # fmt: skip
         self.figure.ygrid.visible = False
         self.figure.xaxis.formatter = PrintfTickFormatter(format="%d")
