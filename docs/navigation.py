@@ -1,4 +1,4 @@
-"""The site's navigation: pages in an order a reader wants, decisions by date; what is not there is left out."""
+"""Navigation of the site: pages in an order for readers, decisions by date; what is not there is left out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
 The runs are those of configs/: flights, choice and apart of quickstart.yaml, hard_soft of hard_soft.yaml,
-states of weather_states.yaml; motion of estimate_motion.yaml, on a clip that may be shown; segments takes two, a
-mixture and k-means on one photograph, as docs/segmentation.md has them.
+states of weather_states.yaml; motion of estimate_motion.yaml, on a clip that may be shown; segments takes
+two, a mixture and k-means on one photograph, as docs/segmentation.md has them.
 """
 
 from __future__ import annotations

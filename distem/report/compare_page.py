@@ -140,7 +140,7 @@ def _distances(found: Comparison) -> Picture:
     m = found.matching
     names = [f"{i} → {j}" for i, j in m.pairs]
     far = m.distances > found.threshold
-    with canvas(400, 90.0 + 24.0 * len(names)) as (figure, axes):
+    with canvas(400, max(220.0, 90.0 + 24.0 * len(names))) as (figure, axes):
         rows = np.arange(len(names))
         for these, colour in ((~far, ink("accent")), (far, ink("alert"))):
             axes.hlines(rows[these], 0.0, m.distances[these], color=colour, linewidth=2.0)

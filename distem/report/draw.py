@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distem.data.folder import RunFolder, write_atomically
-from distem.report import densities, figures, findings, overlap, progress
+from distem.report import densities, figures, findings, overlap, places, progress
 from distem.report.colours import variable
 from distem.report.frames import frame
 from distem.report.page import page
@@ -78,11 +78,14 @@ def _content(run: Found) -> dict[str, Any]:
         "checks": findings.checks(run),
         **_moments(run),
         "uncertainty": figures.uncertainty(run) if run.k > 1 and run.uncertainty.any() else None,
+        "map": places.uncertainty_map(run),
         "climb": [made for made in (progress.climb(run), progress.gain(run)) if made],
         "criteria": progress.criteria(run),
         "criteria_names": [progress.CRITERIA[c] for c in progress.shown(run.selection)],
         "candidates": _candidates(run),
-        "durations": progress.durations(run),
+        "durations": [
+            made for made in (progress.phases(run, findings.phases(run)), progress.durations(run)) if made
+        ],
         "times": _times(run),
         "provenance": _provenance(run),
         "versions": sorted((str(k), str(v)) for k, v in run.say("versions", otherwise={}).items()),
@@ -238,7 +241,7 @@ def _times(run: Found) -> list[tuple[str, str]]:
     took = np.asarray(run.trace["seconds"].values, dtype=np.float64)
     took = took[np.isfinite(took)]
     rows = [("whole run", seconds(float(run.say("seconds", otherwise=np.nan))))]
-    rows += [(f"phase: {name}", length) for name, length in findings.phases(run)]
+    rows += [(f"phase: {name}", seconds(length)) for name, length in findings.phases(run)]
     if len(took):
         middle = float(np.median(took))
         rows += [

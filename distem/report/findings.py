@@ -267,8 +267,8 @@ def _spikes(run: Found) -> list[Check]:
     return made
 
 
-def phases(run: Found) -> list[tuple[str, str]]:
-    """How long each phase of the last attempt took, as the log has it."""
+def phases(run: Found) -> list[tuple[str, float]]:
+    """Seconds of each phase of the last attempt, as the log has it."""
     begun: list[tuple[str, datetime]] = []
     for event in run.events:
         if event.get("event") != "phase":
@@ -281,6 +281,6 @@ def phases(run: Found) -> list[tuple[str, str]]:
             begun = []
         begun.append((str(event.get("phase")), at))
     return [
-        (_PHASES.get(name, name), seconds((end - start).total_seconds()))
+        (_PHASES.get(name, name), (end - start).total_seconds())
         for (name, start), (_, end) in pairwise(begun)
     ]

@@ -301,6 +301,45 @@ def durations(run: Found) -> Picture | None:
         )
 
 
+def phases(run: Found, lengths: list[tuple[str, float]]) -> Picture | None:
+    """Where the time of the run went; None where it is not known."""
+    whole = float(run.say("seconds", otherwise=np.nan))
+    told = sum(length for _, length in lengths)
+    if not lengths or not told > 0.0:
+        return None
+    # before the first phase and after the last: opening, planning, an earlier attempt, the report
+    rest = whole - told
+    bars = [*lengths, ("around", rest)] if np.isfinite(rest) and rest > 0.0 else lengths
+    names, took = [name for name, _ in bars], np.array([length for _, length in bars])
+    rows = np.arange(len(bars))
+    with canvas(400, 100 + 26 * len(bars)) as (figure, axes):
+        axes.barh(rows, took, height=0.66, color=ink("accent"), alpha=0.75)
+        for row, length in zip(rows, took, strict=True):
+            axes.annotate(
+                f"{seconds(float(length))}, {share(float(length / took.sum()))}",
+                (float(length), float(row)),
+                xytext=(5, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=10,
+                gid=f"halo-phase{row}",
+            )
+        axes.set_yticks(rows, names)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.set_xlim(0.0, 1.45 * float(took.max()))
+        axes.grid(axis="y", visible=False)
+        label(axes, "duration (s)", "phase")
+        return picture(
+            figure,
+            "phases",
+            "Where the time went",
+            "Around: opening, planning and waiting before the first phase, and what follows the last."
+            if len(bars) > len(lengths)
+            else "",
+            f"Duration of each phase: {', '.join(f'{n} {seconds(float(t))}' for n, t in zip(names, took))}.",
+        )
+
+
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
 

@@ -1,0 +1,65 @@
+"""The map of uncertainty: on the data's own grid, the right way up, and only where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from runs import blobs, config, dataset, store
+
+from distem.report import places
+from distem.report.colours import real
+from distem.report.places import uncertainty_map
+from distem.report.reading import read
+from distem.report.svg import onto
+from distem.run import run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("map")
+    raster = dataset(blobs(24 * 16).reshape(24, 16, 3), ("lat", "lon"))
+    degrees = {"units": "degrees_north", "long_name": "latitude"}
+    raster = raster.assign_coords(
+        lat=("lat", np.linspace(50.0, 61.5, 24), degrees), lon=np.linspace(-3.0, 4.5, 16)
+    )
+    store(folder / "data.zarr", raster, (12, 16))
+    run(config(folder, fit={"max_passes": 8, "kernels": "reference"}))
+    return folder / "run"
+
+
+def test_it_lies_on_the_coordinates_with_the_north_above(folder: Path) -> None:
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    with onto(axes), real():
+        made = uncertainty_map(read(folder))
+    assert made is not None
+    assert axes.get_ylabel() == "latitude (degrees_north)"
+    assert axes.get_xlabel() == "lon"
+    np.testing.assert_allclose(axes.get_xlim(), (-3.25, 4.75))
+    bottom, top = axes.get_ylim()
+    assert bottom < top
+    (image,) = axes.get_images()
+    with xr.open_zarr(folder / "result.zarr" / "assignment", consolidated=False) as held:
+        np.testing.assert_allclose(np.asarray(image.get_array()), held["uncertainty"].values)
+        left, right, down, up = image.get_extent()
+    # the first row of the array is drawn at the first latitude
+    assert (left, right) == pytest.approx((-3.25, 4.75))
+    assert (up, down) == pytest.approx((49.75, 61.75))
+
+
+def test_of_a_large_grid_the_middle_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST", 10)
+    made = uncertainty_map(read(folder))
+    assert made is not None
+    assert "The middle of the grid, 10 pixels along a side." in made.note
+    assert "A map of the uncertainty of 100 rows" in made.svg
+
+
+def test_rows_that_are_no_grid_have_none(tmp_path: Path) -> None:
+    store(tmp_path / "data.zarr", blobs(60))
+    run(config(tmp_path, fit={"max_passes": 3, "kernels": "reference"}))
+    assert uncertainty_map(read(tmp_path / "run")) is None
