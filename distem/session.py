@@ -16,6 +16,7 @@ from distem.data.lease import Lease
 from distem.data.scan import Scan
 from distem.data.source import Source
 from distem.data.transform import Transform
+from distem.data.unchanged import Unchanged
 from distem.em.loop import Climb, Fit
 from distem.em.selection import Score
 from distem.events import ComponentCollapsed, Event, Observer, PassDone, Warned
@@ -58,6 +59,8 @@ class Session:
         Duration of each pass of the fit, those before an interruption included.
     sampled : list of dict
         Rows of the samples that were climbed on first, and the passes over each.
+    unchanged : Unchanged or None
+        The data's files as the scan found them.
     resources : ExitStack
         What is closed when the run ends.
     watched : bool
@@ -76,6 +79,7 @@ class Session:
     facts: dict[str, Any] = field(default_factory=dict)
     pass_seconds: list[float] = field(default_factory=list)
     sampled: list[dict[str, int]] = field(default_factory=list)
+    unchanged: Unchanged | None = None
     resources: ExitStack = field(default_factory=ExitStack)
     watched: bool = False
 
@@ -97,6 +101,17 @@ class Session:
         if isinstance(event, PassDone) and event.pass_ > len(self.pass_seconds):
             self.pass_seconds.append(event.seconds)
         self.observer(event)
+
+    def still_the_same(self) -> None:
+        """Refuse data whose files changed since the scan; rows that are held in memory cannot.
+
+        Raises
+        ------
+        DataError
+            Names the array and the chunk.
+        """
+        if self.unchanged is not None and not self.plan.resident:
+            self.unchanged.require()
 
     def passes(self, blocks: BlockSet) -> BlockSet:
         """Blocks whose passes a signal may drop."""

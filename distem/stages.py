@@ -23,6 +23,7 @@ from distem.data import results
 from distem.data.prepare import check, model_variance, remarks, transform_for
 from distem.data.scan import ScanPass, digest
 from distem.data.transform import Transform
+from distem.data.unchanged import Unchanged, absent_chunks
 from distem.em.checkpoint import Arrays, dump, restore
 from distem.em.loop import climb
 from distem.errors import DataError, Interrupted
@@ -79,6 +80,16 @@ def scan(session: Session) -> Scanned:
     session.observe(PhaseStarted("scan"))
     config, source = session.config, session.source
     earlier_parts(config, source.features)  # refused before hours of work, not after them
+    session.unchanged = Unchanged.now(config.locate(config.data.path), str(session.folder.path))
+    for sentence, counted in absent_chunks(source):
+        if counted or getattr(config.data, "absent_chunks", "error") == "fill":
+            session.observe(Warned(f"{sentence}."))
+        else:
+            raise DataError(
+                f"{sentence}.",
+                "Restore them; if they were never written because they hold nothing else, set "
+                "data.absent_chunks: fill.",
+            )
     full = config.data.scale == "whiten" or source.d <= 64
     raw = source.blocks(Transform.identity("keep"))
     with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
@@ -103,6 +114,7 @@ def scan(session: Session) -> Scanned:
         opened = session.resources.enter_context(
             session.executor.open(ready, resident=session.plan.resident, partitions=config.cluster.partitions)
         )
+    session.unchanged.require()
     described = json.dumps(source.describe(), sort_keys=True)
     fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
     session.facts |= {"fingerprint": fingerprint, "usable_rows": found.usable, "mass": found.mass}
@@ -257,6 +269,7 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     def keep(*, force: bool = False) -> None:
         nonlocal last
         if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
+            session.still_the_same()  # before a checkpoint of passes over other data can count
             arrays, info = dump(climbs)
             number = max(len(c.trace) for c in climbs)
             info |= {"seconds": session.pass_seconds, "warnings": session.warnings}
@@ -324,6 +337,7 @@ def publish(
         more = _of_sequences(session, scanned, fitted) | dict(more or {})
     for name, dataset in (more or {}).items():
         results.write_group(path, name, dataset)
+    session.still_the_same()
     session.lease.confirm()
     results.finalise(path)
 

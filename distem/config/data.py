@@ -148,6 +148,11 @@ class ZarrDataConfig(_Raster):
         default_factory=dict,
         description="What the URL's filesystem (fsspec) is opened with. May hold ${env:NAME}.",
     )
+    absent_chunks: Literal["error", "fill"] = Field(
+        default="error",
+        description="What a chunk is that is not in the store and would read as a fill value that is no "
+        "missing value: an error, or so many rows of it.",
+    )
     decoder: Literal["zarr", "zarrs"] = Field(
         default="zarr",
         description="What decodes the chunks. zarrs, a package in Rust that reads local stores, needs a "

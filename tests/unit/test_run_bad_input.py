@@ -435,3 +435,65 @@ def test_a_truncated_model(folder):
     )
     assert result.exit_code == 2
     assert "gaussian_mixture" in result.stderr
+
+
+# what is not there any more, or not what it was
+
+
+def zeros_for_fill(path, values, chunk):
+    """A store whose missing chunks read as zeros, as those that Zarr writes by default do."""
+    group = zarr.open_group(path, mode="w")
+    for j, name in enumerate(("a", "b", "c")):
+        array = group.create_array(
+            name, shape=(len(values),), chunks=(chunk,), dtype="float64", dimension_names=("row",)
+        )
+        array[:] = values[:, j]
+    return path
+
+
+def test_a_chunk_that_is_not_there_is_named(folder):
+    (zeros_for_fill(folder / "data.zarr", blobs(120), 30) / "b" / "c" / "2").unlink()
+    refused(folder, 3, "1 of 4 chunks of 'b'", "the first c/2", "fill value 0.0", "data.absent_chunks: fill")
+    path = config_file(folder, data__absent_chunks="fill")
+    assert invoke("run", path).exit_code == 0
+    assert any("1 of 4 chunks of 'b'" in warning for warning in manifest(folder / "run")["warnings"])
+
+
+def test_a_chunk_that_reads_as_missing_is_named_in_a_warning(folder):
+    (folder / "data.zarr" / "b" / "c" / "1").unlink()
+    assert invoke("run", config_file(folder, data__missing="drop")).exit_code == 0
+    assert any("1 of 2 chunks of 'b'" in warning for warning in manifest(folder / "run")["warnings"])
+
+
+@pytest.mark.parametrize("how", ["gone", "cut", "rewritten"])
+def test_data_that_changes_between_passes_is_named_and_leaves_no_checkpoint_of_it(folder, monkeypatch, how):
+    from distem import stages
+    from distem.events import PassDone
+    from distem.run import run
+
+    monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
+    zeros_for_fill(folder / "data.zarr", blobs(120), 30)
+    path = config_file(folder, cluster={"kind": "serial", "resident": False}, fit__max_passes=6)
+    chunk = folder / "data.zarr" / "b" / "c" / "2"
+    held, about = chunk.read_bytes(), chunk.stat()
+
+    def harm(event):
+        if isinstance(event, PassDone) and event.pass_ == 3:
+            if how == "gone":
+                chunk.unlink()
+            else:
+                other = folder / "data.zarr" / "a" / "c" / "2"
+                chunk.write_bytes(held[:-9] if how == "cut" else other.read_bytes())
+
+    from distem.config import load
+
+    with pytest.raises(ValueError, match="'b'") as failed:
+        run(load(path), observers=(harm,))
+    assert failed.value.exit_code == 3
+    assert "2" in str(failed.value)
+    chunk.write_bytes(held)
+    os.utime(chunk, ns=(about.st_atime_ns, about.st_mtime_ns))
+    run(load(path))
+    whole = config_file(folder, "whole.yaml", output__path="whole", fit__max_passes=6)
+    run(load(whole))
+    assert_same_bits(folder / "run", folder / "whole")
