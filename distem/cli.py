@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from distem._text import printable
 from distem._version import __version__
 from distem.errors import DistemError
 
@@ -28,7 +29,7 @@ def _errors_in_a_paragraph(debug: bool, redact: Callable[[], Callable[[str], str
     except DistemError as error:
         if debug:
             _traceback(redact())
-        click.echo(redact()(f"error: {error}"), err=True)
+        click.echo(printable(redact()(f"error: {error}")), err=True)
         sys.exit(error.exit_code)
     except Exception as error:  # noqa: BLE001 -- the last line of defence: whatever happens is ours to report
         if debug:
@@ -36,14 +37,14 @@ def _errors_in_a_paragraph(debug: bool, redact: Callable[[], Callable[[str], str
         text = (
             f"error: an unexpected {type(error).__name__}: {error}. Run with --debug for where it happened."
         )
-        click.echo(redact()(text), err=True)
+        click.echo(printable(redact()(text)), err=True)
         sys.exit(UNEXPECTED)
 
 
 def _traceback(redact: Callable[[str], str]) -> None:
     import traceback
 
-    click.echo(redact(traceback.format_exc()), err=True)
+    click.echo(printable(redact(traceback.format_exc())), err=True)
 
 
 def _unchanged(text: str) -> str:
@@ -89,15 +90,22 @@ def main() -> None:
 @click.argument("config", type=click.Path())
 @_overrides
 @click.option("--fresh", is_flag=True, help="Begin again: remove what an earlier run left in the folder.")
+@click.option("--insecure", is_flag=True, help="Let a cluster of its own listen beyond this machine.")
 @click.option("--quiet", is_flag=True, help="Show warnings only.")
 @_shared
 def run(
-    config: str, overrides: tuple[str, ...], fresh: bool, quiet: bool, as_json: bool, debug: bool
+    config: str,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    insecure: bool,
+    quiet: bool,
+    as_json: bool,
+    debug: bool,
 ) -> None:
     """Do the whole job; run again, it continues an unfinished run."""
     loading = _Loading()
     with _errors_in_a_paragraph(debug, loading.redact):
-        loaded = loading.load(config, overrides)
+        loaded = loading.load(config, (*overrides, *(["cluster.insecure=true"] if insecure else [])))
         from distem.monitor.progress import Progress
         from distem.run import run as do
 

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from distem._version import __version__
+from distem.data.safety import require_harmless_model
 from distem.data.transform import Transform
 from distem.errors import ConfigError
 from distem.families.base import Described, Facts, Family, Variables, family
@@ -183,6 +184,7 @@ class FittedModel:
         path = Path(path)
         for store in (path / "result.zarr" / "model", path / "model", path):
             if (store / "zarr.json").exists():
+                require_harmless_model(store)
                 with xr.open_zarr(store, consolidated=False) as dataset:
                     return cls.from_dataset(dataset.load())
         raise ConfigError(

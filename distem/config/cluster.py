@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from distem.execution.base import Capacity, Executor
 
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
 class ClusterConfig(Section):
     """Where the passes run, whatever kind of cluster that is."""
 
@@ -26,6 +29,11 @@ class ClusterConfig(Section):
     resident: bool | None = Field(
         default=None,
         description="Keep the rows in memory between passes; null: if the plan says that they fit.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Let what distem starts listen beyond this machine without TLS, to whoever can reach "
+        "it; --insecure.",
     )
     grace: Annotated[float, Field(ge=0, le=3600)] = Field(
         default=20.0,
@@ -84,6 +92,17 @@ class LocalConfig(ClusterConfig):
         default="127.0.0.1:0",
         description="Where Dask's dashboard listens; port 0: any free one; null: no dashboard.",
     )
+
+    @model_validator(mode="after")
+    def _stays_here(self) -> LocalConfig:
+        host = (self.dashboard_address or "").rpartition(":")[0].strip("[]")
+        if self.dashboard_address and host not in LOOPBACK and not self.insecure:
+            raise wrong(
+                f"is {self.dashboard_address}, which others can reach without being asked who they are; "
+                "use 127.0.0.1, or --insecure where the network is trusted",
+                "dashboard_address",
+            )
+        return self
 
     @property
     def memory_bytes(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from distem.data.safety import require_scheme
 from distem.data.source import Source
 from distem.errors import ConfigError
 
@@ -74,6 +75,7 @@ def open_source(
     if group is not None and kind not in ("zarr", "netcdf"):
         raise ConfigError(f"group is '{group}', but {kind} has no groups.", "Leave data.group out.")
     path = str(path)
+    require_scheme(path, "data.path")
     if derive is not None:
         from distem.data.derive import derived
 

@@ -21,6 +21,7 @@ import zarr
 from distem.data._encoding import codecs, target_values
 from distem.data._names import plain_attrs
 from distem.data.files import is_url
+from distem.data.safety import require_group_name
 from distem.data.source import reason
 from distem.errors import DataError, Interrupted
 
@@ -69,6 +70,7 @@ def write_group(
     Interrupted
         If the disk is full.
     """
+    require_group_name(name)
     texts = {
         key: v.copy(data=target_values(np.asarray(v.values)))
         for key, v in dataset.variables.items()

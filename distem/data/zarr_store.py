@@ -17,6 +17,7 @@ from zarr.errors import GroupNotFoundError
 
 from distem.data._names import need, no_such
 from distem.data.files import frozen, is_url, stamp, thawed
+from distem.data.safety import refuse_code
 from distem.data.source import reason
 from distem.data.variables import Opened, Stored
 from distem.errors import ConfigError, DataError
@@ -138,7 +139,14 @@ class ZarrStore:
 
     def _open_group(self, group: zarr.Group) -> Opened:
         # a store lists its arrays in whatever order the answers come in
-        arrays = dict(sorted(group.arrays()))
+        try:
+            arrays = dict(sorted(group.arrays()))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(
+                f"An array in {self.where} cannot be read: {reason(error)}.", "Have it written as numbers."
+            ) from error
+        for name, array in arrays.items():
+            refuse_code(name, array.metadata, self.where)
         named = all(_dims(array) is not None for array in arrays.values())
         if not named:
             variables = {name: _variable(array) for name, array in arrays.items()}
@@ -194,6 +202,7 @@ class HeldZarr:
 def open_array(array: zarr.Array[Any]) -> Opened:
     """Open a plain array: one variable, named by its path, its last dimension the features."""
     name = array.basename or "x"
+    refuse_code(name, array.metadata, str(array.store_path))
     variable = _variable(array)
     arrays = {name: array}
     return Opened({name: variable}, arrays, _chunks(arrays), dict(array.attrs), _key(arrays))

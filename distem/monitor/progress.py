@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from distem._text import printable
 from distem.events import (
     CandidateBack,
     CandidateDone,
@@ -97,7 +98,7 @@ class Progress:
             self._live.update(self._table())
 
     def _say(self, line: str) -> None:
-        self._console.print(line, markup=False)
+        self._console.print(printable(line), markup=False)
 
     def _pass_line(self, event: PassDone) -> None:
         if self._live is not None or time.monotonic() - self._last_line < LINES_EVERY:

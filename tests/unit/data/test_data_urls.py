@@ -65,8 +65,6 @@ def test_tables(memory):
         ("zarr", "memory://none", "no Zarr store at memory://none"),
         ("csv", "memory://none.csv", r"no file memory://none\.csv"),
         ("csv", "memory://*.csv", "holds no files"),
-        ("zarr", "nosuch://x", "nosuch://x cannot be opened"),
-        ("csv", "nosuch://x", "nosuch://x cannot be reached"),
     ],
 )
 def test_what_is_not_there(memory, kind, path, message):
