@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 
-.PHONY: docs gallery demo test check format bench lock build clean
+.PHONY: docs gallery demo test test-cluster soak check format bench lock build clean
 
 $(STAMP): requirements/ci.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distem needs Python 3.11 or later; set PYTHON=")'
@@ -22,8 +22,20 @@ $(VENV)/.compiled: $(STAMP)
 demo: $(STAMP)  ## the main job: real flights, clustered on an embedded Dask cluster
 	$(BIN)/distem run configs/quickstart.yaml --fresh
 
-test: $(VENV)/.compiled  ## all tests
-	$(BIN)/python -m pytest tests -n 2 --dist worksteal
+test: $(VENV)/.compiled  ## all tests but those of test-cluster
+	$(BIN)/python -m pytest tests -n 2 --dist worksteal -m "not slow_cluster"
+
+# Debian packages where there is apt and root; what is lacking all the same is skipped, and the table says so
+$(VENV)/.cluster-test: $(VENV)/.compiled
+	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime; fi
+	touch $@
+
+test-cluster: $(VENV)/.cluster-test  ## real faults, one after the other; ends with a table
+	$(BIN)/python -m pytest tests -m slow_cluster
+
+soak: $(VENV)/.cluster-test  ## drivers and workers killed at random, KILLS=200 times
+	$(BIN)/python -m pytest -q tests/cluster/soak.py
 
 check: $(VENV)/.compiled  ## format, lint, types, floors, examples in README and docs
 	$(BIN)/ruff format --check .

@@ -1,0 +1,103 @@
+"""Workers and schedulers that are killed, stopped and replaced while a job runs."""
+
+import os
+import signal
+
+import pytest
+from harness import LOCAL, at_pass, at_phase, dask_cluster, end, free_port, row, workers_of
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
+
+MOMENTS = {
+    "scan": at_phase("scan"),
+    "seed": at_phase("seed"),
+    "pass-1": at_phase("fit"),
+    "pass-4": at_pass(4),
+    "assign": at_phase("assign"),
+    "finalise": at_phase("finalise"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+def test_a_worker_killed(job, moment, resident):
+    tally, name = row("kill -9 of a worker (nanny)"), f"worker-{moment}-{resident}"
+    tally.tried += 1
+    path = job.config(name, LOCAL | {"resident": resident})
+    process = job.start(path)
+    job.wait(name, process, MOMENTS[moment])
+    for worker in workers_of(process)[:1]:
+        worker.kill()
+    code, err = end(process)
+    assert code in (0, 75), err
+    if code:
+        job.until_done(path)
+    job.survived(name, tally)
+
+
+def test_two_workers_killed_at_once(job):
+    tally, name = row("kill -9 of both workers at once (nanny)"), "both"
+    tally.tried += 1
+    path = job.config(name, LOCAL)
+    process = job.start(path)
+    job.wait(name, process, at_pass(3))
+    for worker in workers_of(process):
+        worker.kill()
+    code, err = end(process)
+    assert code in (0, 75), err
+    if code:
+        job.until_done(path)
+    job.survived(name, tally)
+
+
+@pytest.mark.parametrize("number", [2, 10])
+def test_a_worker_without_a_nanny_killed(job, tmp_path, number):
+    tally, name = row("kill -9 of a worker (no nanny)"), f"bare-{number}"
+    tally.tried += 1
+    port = free_port()
+    path = job.config(name, {"kind": "address", "address": f"tcp://127.0.0.1:{port}", "timeout": 120})
+    with dask_cluster(tmp_path, port) as (_, workers):
+        process = job.start(path)
+        job.wait(name, process, at_pass(number))
+        workers[0].kill()
+        code, err = end(process)
+        assert code in (0, 75), err
+        if code:
+            job.until_done(path)
+    job.survived(name, tally)
+
+
+def test_the_scheduler_killed_and_restarted(job, tmp_path):
+    tally, name = row("kill -9 of the scheduler, then another"), "scheduler"
+    tally.tried += 1
+    port = free_port()
+    path = job.config(name, {"kind": "address", "address": f"tcp://127.0.0.1:{port}", "timeout": 120})
+    with dask_cluster(tmp_path, port) as (scheduler, _):
+        process = job.start(path)
+        job.wait(name, process, at_pass(3))
+        scheduler.kill()
+        code, err = end(process)
+    assert code in (0, 75), err
+    assert "Traceback" not in err
+    with dask_cluster(tmp_path, port):
+        job.until_done(path)
+    job.survived(name, tally)
+
+
+def test_a_stopped_worker(job, tmp_path):
+    tally, name = row("SIGSTOP of a worker"), "stopped"
+    tally.tried += 1
+    port = free_port()
+    cluster = {"kind": "address", "address": f"tcp://127.0.0.1:{port}", "timeout": 120}
+    path = job.config(name, cluster, fit__stall_timeout=10)
+    with dask_cluster(tmp_path, port) as (_, workers):
+        process = job.start(path)
+        job.wait(name, process, at_pass(3))
+        os.kill(workers[0].pid, signal.SIGSTOP)
+        code, err = end(process)
+        assert code in (0, 75), err
+        os.kill(workers[0].pid, signal.SIGCONT)
+        if code:
+            assert "127.0.0.1" in err, err  # the straggler's name
+            job.until_done(path)
+    job.survived(name, tally)
