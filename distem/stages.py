@@ -98,8 +98,9 @@ def scan(session: Session) -> Scanned:
     check(found, source.features, config.data.missing, source.locate)
     least = max(config.model.n_components)
     if found.usable < least:
+        rows = "1 usable row" if found.usable == 1 else f"{found.usable:,} usable rows"
         raise DataError(
-            f"The data has {found.usable} usable rows, fewer than the {least} components asked for.",
+            f"The data has {rows}, fewer than the {least} components asked for.",
             "Ask for fewer components.",
         )
     for remark in remarks(found, source.features, config.data.missing):

@@ -337,7 +337,7 @@ class HiddenMarkovConfig(ModelConfig):
     stationary: bool = Field(
         default=False, description="Whether sequences start as the chain is in the long run."
     )
-    symbols: Count | None = Field(
+    symbols: Annotated[int, Field(ge=1, le=1 << 24)] | None = Field(
         default=None, description="How many symbols there are; null: one more than the largest in the data."
     )
     reg_covar: Annotated[float, Field(ge=0)] = Field(
@@ -386,7 +386,7 @@ class HiddenMarkovConfig(ModelConfig):
         DataError
             One is not, or symbols have more than one feature.
         """
-        from distem.data.whole import WholePass
+        from distem.data.whole import WholePass, symbols_up_to
         from distem.errors import DataError
 
         if self.emission == "gaussian":
@@ -395,6 +395,8 @@ class HiddenMarkovConfig(ModelConfig):
         if symbols is not None and scan.d != 1:
             raise DataError(f"The data has {scan.d} features; symbols are one a row.", "Name one feature.")
         blocks.map_reduce(WholePass(symbols)).refuse(symbols, source.features)
+        if symbols == 0 and scan.usable:
+            symbols_up_to(float(scan.maximum[0]), f"'{source.features[0]}'", "model.symbols")
 
     def seen(self, scan: Scan) -> ModelConfig:
         """The number of symbols."""

@@ -95,7 +95,7 @@ class WhereIdsChange:
         Raises
         ------
         DataError
-            A row has no id.
+            A row has no id, or a fraction, which is none.
         """
         rows = places.addresses
         if not rows.size:
@@ -108,6 +108,13 @@ class WhereIdsChange:
             raise DataError(
                 f"Row {at} has no id: '{self.name}' is missing there.",
                 "Give every row the id of its sequence.",
+            )
+        if ids.dtype.kind == "f" and (parts := ids != np.floor(ids)).any():
+            at = max(0, start - 1) + int(parts.argmax())
+            raise DataError(
+                f"model.sequence is '{self.name}', which is {ids[parts][0]:g} in row {at}: a measurement, not an "
+                "id of sequences.",
+                "Ids are whole numbers, text or dates, the same in all rows of a sequence.",
             )
         changes = ids[1:] != ids[:-1]
         return np.asarray(changes if start else np.concatenate([[True], changes]), dtype=bool)
@@ -201,7 +208,7 @@ def _along_dimensions(source: Source, names: Sequence[str]) -> Source:
         if len(left) != 1:
             raise ConfigError(
                 f"model.sequence names {', '.join(names)} of the dimensions {', '.join(dims)}: rows follow "
-                f"each other along one, and {len(left)} are left.",
+                f"each other along one, and {len(left) or 'none'} {'is' if not left else 'are'} left.",
                 "Name all dimensions but the one that rows follow each other along.",
             )
         raise ConfigError(

@@ -12,6 +12,8 @@ from distem.errors import DataError
 from distem.types import Rows
 
 NEVER = 2**62
+MOST_SYMBOLS = 1 << 16
+"""So many are taken from the data's largest; more have to be asked for: each state keeps a share of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,32 @@ def odd_row(values: NDArray[Any], symbols: int | None, addresses: NDArray[Any] |
     row, feature = (int(i) for i in np.argwhere(odd)[0])
     at = row if addresses is None else int(addresses[row])
     return OddRow(at, feature, float(values[row, feature]), int(odd.any(axis=1).sum()))
+
+
+def symbols_up_to(largest: float, feature: str, ask: str) -> int:
+    """Return how many symbols there are if `largest` is the last of them.
+
+    Parameters
+    ----------
+    largest : float
+    feature : str
+        Whose it is, for errors.
+    ask : str
+        What says how many there are, where the data does not.
+
+    Raises
+    ------
+    DataError
+        There would be so many that a stray value is likelier.
+    """
+    if not largest < MOST_SYMBOLS:
+        raise DataError(
+            f"The largest symbol of {feature} is {largest:.0f}: each state would keep the probabilities of "
+            f"{largest + 1:,.0f} symbols.",
+            f"Mend it if it is astray, number the symbols from 0 without gaps, or set {ask} if there are so "
+            "many.",
+        )
+    return int(largest) + 1
 
 
 @dataclass(frozen=True)

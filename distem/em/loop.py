@@ -202,9 +202,8 @@ class Climb:
 
     def _mend(self, params: Any, collapsed: Sequence[int]) -> tuple[Any, list[Event]]:
         events: list[Event] = []
-        for component in sorted(
-            collapsed, reverse=True
-        ):  # from the last, so that dropping shifts none to come
+        ill = sorted(collapsed)[-max(params.k - 1, 0) :]  # one stays, where all have collapsed
+        for component in reversed(ill):  # from the last, so that dropping shifts none to come
             key = (len(self.trace), component)
             params, action = self.repair.mend(self.model, params, component, key=key, done=self.repairs)
             self.repairs += 1

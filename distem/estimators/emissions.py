@@ -9,13 +9,14 @@ from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from distem.data.prepare import model_variance, transform_for
 from distem.data.scan import Scan
 from distem.data.transform import Transform
-from distem.data.whole import WholePass, odd_row
+from distem.data.whole import WholePass, odd_row, symbols_up_to
 from distem.errors import DataError, FitError
 from distem.estimators.attributes import covariances_times, to_model_units, transform_for_asking
 from distem.estimators.markov import ChainEstimator
@@ -489,7 +490,16 @@ class CategoricalHMM(ChainEstimator):
         return partial(refuse_odd, symbols=int(np.shape(self.emissionprob_)[1]))
 
     def _component(self, scan: Scan, transform: Transform) -> Categorical:  # noqa: ARG002
-        return Categorical(self.n_features or int(scan.maximum[0]) + 1)
+        if self.n_features is None:
+            return Categorical(symbols_up_to(float(scan.maximum[0]), "X", "n_features"))
+        needed = 64 * self.n_components * self.n_features  # parameters, statistics, and what a step makes
+        if needed > psutil.virtual_memory().available:
+            raise FitError(
+                f"{self.n_components} states that say one of {self.n_features:,} symbols need "
+                f"{needed / 2**30:,.1f} GiB, more than there is.",
+                "Lower n_features or n_components.",
+            )
+        return Categorical(self.n_features)
 
     def _theta(self, transform: Transform) -> tuple[Categorical, CategoricalTheta]:  # noqa: ARG002
         shares = np.asarray(self.emissionprob_, dtype=np.float64)

@@ -266,6 +266,8 @@ class ChainEstimator(Estimator):
         d = self._features()
         if not is_chunked(X):
             X = np.asarray(X)
+            if X.dtype.kind == "c":
+                raise DataError(f"X holds {X.dtype}: complex data is not supported.", "Hand over real numbers.")
             X = X if X.dtype.kind == "f" else X.astype(np.float64)
             if X.ndim < 2:
                 raise DataError(

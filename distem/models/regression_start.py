@@ -59,8 +59,9 @@ def start(
     rows = sample.first(TRY_ROWS).rows
     p = model.layout.factors.shape[1]
     if rows.n < max(k, p):
+        given = "1 row" if rows.n == 1 else f"{rows.n:,} rows"
         raise FitError(
-            f"{k} regressions of {p} terms cannot start from {rows.n} rows with weight.",
+            f"{k} regressions of {p} terms cannot start from {given}.",
             "Ask for fewer components or terms, or give more rows.",
         )
     best: tuple[float, RegressionParams] | None = None

@@ -320,9 +320,10 @@ def centres_by_name(init: str, k: int, sample: Sample, rng: np.random.Generator)
     """
     values, weights = sample.values, sample.weights
     if len(values) < k:
+        rows = "1 row" if len(values) == 1 else f"{len(values):,} rows"
         raise FitError(
-            f"{k} components cannot start from {len(values)} rows with weight.",
-            "Ask for fewer components, or raise fit.sample_rows.",
+            f"{k} components cannot start from {rows}.",
+            "Ask for fewer components.",
         )
     if init == "kmeans":
         return lloyd(values, weights, k, rng)

@@ -105,9 +105,11 @@ class Progress:
             return
         self._last_line = time.monotonic()
         gain = "" if event.gain_left is None else f", {event.gain_left:.1e} still expected"
+        left = self.time_left(event)  # before gains are known it is a bound, which nobody is helped by
+        time_left = f", {left} left" if left.startswith("about") else ""
         self._say(
             f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row"
-            f"{gain}, {event.rows_per_s:,.0f} rows/s, {self.time_left(event)} left"
+            f"{gain}, {event.rows_per_s:,.0f} rows/s{time_left}"
         )
 
     def time_left(self, event: PassDone) -> str:

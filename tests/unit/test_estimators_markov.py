@@ -289,3 +289,25 @@ def test_far_from_the_origin_and_at_any_magnitude():
 def test_what_is_not_fitted_cannot_be_asked(make, ask):
     with pytest.raises(NotFittedError):
         getattr(make(2), ask)(np.zeros((3, 1)))
+
+
+def test_a_stray_symbol_does_not_size_the_model():
+    x = np.array([[0.0], [1.0], [1e12], [2.0]])
+    with pytest.raises(DataError, match="largest symbol of X is 1000000000000.*n_features"):
+        distem.CategoricalHMM(2).fit(x)
+    with pytest.raises(FitError, match="GiB"):
+        distem.CategoricalHMM(2, n_features=10**13).fit(x[:2])
+
+
+def test_too_few_rows_are_said_or_do():
+    with pytest.raises(FitError, match=r"3 components cannot start from 1 row\. Ask for fewer components\.$"):
+        distem.GaussianHMM(3).fit(np.zeros((1, 2)))
+    model = distem.GaussianHMM(2, init_params="", n_iter=8, tol=0.0)
+    model.startprob_, model.transmat_ = np.array([0.5, 0.5]), np.full((2, 2), 0.5)
+    model.means_, model.covars_ = np.array([[0.0, 0.0], [1.0, 2.0]]), np.ones((2, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(np.array([[0.3, 0.4]]))  # all states collapse onto it: one of them stays
+    np.testing.assert_allclose(model.means_[0], [0.3, 0.4])
+    with pytest.raises(DataError, match="complex"):
+        model.predict(np.zeros((3, 2), complex))

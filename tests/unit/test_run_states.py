@@ -47,6 +47,7 @@ def data(tmp_path):
     made = dataset(
         values(), station=("row", ids), offsets=("edge", np.array([*FIRSTS, N])),
         bad=("edge", np.array([0, 150, 150, 300, N])), short=("edge", np.array([0, 10, 20, 30, 40])),
+        stray=("row", np.where(np.arange(N) == 5, 10**9, 1)),
     )  # fmt: skip
     store(tmp_path / "data.zarr", made, 64)
     with small_blocks():
@@ -184,6 +185,8 @@ def test_counts_and_symbols(tmp_path):
         ({"model__sequence": "bad"}, "sequence 1 would have no rows"),
         ({"model__sequence": "short"}, "do not cover the 420 rows"),
         ({"model__sequence": "nowhere"}, "neither a dimension of the samples"),
+        ({"model__sequence": "b"}, "a measurement, not an id"),
+        ({"model__emission": "categorical", "data__features": ["stray"]}, "largest symbol of 'stray'"),
         ({"model__emission": "poisson"}, "not a count"),
         ({"model__emission": "categorical", "data__features": ["a"]}, "not a symbol"),
         ({"data__missing": "error"}, "marginalise"),
@@ -205,6 +208,7 @@ def test_data_that_cannot_be_explained(data, changes, words):
         ({"data__weights": "w"}, "order"),
         ({"model": {"kind": "gaussian_mixture", "components": 2}, "data__missing": "marginalise"}, "drop"),
         ({"model__emission": "binomial"}, "poisson"),
+        ({"model__symbols": 2_000_000_000}, "16777216"),
         ({"output__variables": ["distance"]}, "can write"),
     ],
     ids=str,
