@@ -10,7 +10,6 @@ from pydantic import Field
 
 from distem.config.fields import (
     VARIABLES,
-    Count,
     CountOrCounts,
     CovarianceOrList,
     CovarianceType,

@@ -112,8 +112,8 @@ class WhereIdsChange:
         if ids.dtype.kind == "f" and (parts := ids != np.floor(ids)).any():
             at = max(0, start - 1) + int(parts.argmax())
             raise DataError(
-                f"model.sequence is '{self.name}', which is {ids[parts][0]:g} in row {at}: a measurement, not an "
-                "id of sequences.",
+                f"model.sequence is '{self.name}', which is {ids[parts][0]:g} in row {at}: a measurement, "
+                "not an id of sequences.",
                 "Ids are whole numbers, text or dates, the same in all rows of a sequence.",
             )
         changes = ids[1:] != ids[:-1]

@@ -54,6 +54,11 @@ class GaussianHMM(ChainEstimator):
     init_params : str
         What is made anew before a fit, by letter: start, transitions, means, covariances. What is not
         among them starts as the attribute was set.
+    params : str
+        What the fit changes, by the same letters; the rest stays as it begins. None: all.
+    algorithm : {"viterbi", "map"}
+        How `decode` and `predict` choose states where they are not told: the likeliest path, or the
+        likeliest state of each row.
     n_iter : int
         Most iterations; `max_iter` is another name for it, and goes before.
     max_iter : int or None
@@ -124,6 +129,8 @@ class GaussianHMM(ChainEstimator):
         stationary: bool = False,
         reg_covar: float = 0.0,
         init_params: str = "stmc",
+        params: str | None = None,
+        algorithm: str = "viterbi",
         n_iter: int = 10,
         max_iter: int | None = None,
         tol: float = 1e-2,
@@ -139,6 +146,8 @@ class GaussianHMM(ChainEstimator):
         self.stationary = stationary
         self.reg_covar = reg_covar
         self.init_params = init_params
+        self.params = params
+        self.algorithm = algorithm
         self.n_iter = n_iter
         self.max_iter = max_iter
         self.tol = tol
@@ -256,6 +265,8 @@ verbose, verbose_interval, client
         stationary: bool = False,
         reg_covar: float = 0.0,
         init_params: str = "stmcw",
+        params: str | None = None,
+        algorithm: str = "viterbi",
         n_iter: int = 10,
         max_iter: int | None = None,
         tol: float = 1e-2,
@@ -272,6 +283,8 @@ verbose, verbose_interval, client
         self.stationary = stationary
         self.reg_covar = reg_covar
         self.init_params = init_params
+        self.params = params
+        self.algorithm = algorithm
         self.n_iter = n_iter
         self.max_iter = max_iter
         self.tol = tol
@@ -343,8 +356,8 @@ class PoissonHMM(ChainEstimator):
     ----------
     n_components : int
         Number of states.
-    stationary, init_params, n_iter, max_iter, tol, random_state, lengths, acceleration, verbose, \
-verbose_interval, client
+    stationary, init_params, params, algorithm, n_iter, max_iter, tol, random_state, lengths, acceleration, \
+verbose, verbose_interval, client
         See `GaussianHMM`; `init_params` has an l for the rates.
 
     Attributes
@@ -368,6 +381,8 @@ verbose_interval, client
         *,
         stationary: bool = False,
         init_params: str = "stl",
+        params: str | None = None,
+        algorithm: str = "viterbi",
         n_iter: int = 10,
         max_iter: int | None = None,
         tol: float = 1e-2,
@@ -381,6 +396,8 @@ verbose_interval, client
         self.n_components = n_components
         self.stationary = stationary
         self.init_params = init_params
+        self.params = params
+        self.algorithm = algorithm
         self.n_iter = n_iter
         self.max_iter = max_iter
         self.tol = tol
@@ -424,7 +441,8 @@ class CategoricalHMM(ChainEstimator):
         Whether the start is tied to the chain's stationary law.
     n_features : int or None
         Symbols, m; None: one more than the largest in the data.
-    init_params, n_iter, max_iter, tol, random_state, lengths, acceleration, verbose, verbose_interval, client
+    init_params, params, algorithm, n_iter, max_iter, tol, random_state, lengths, acceleration, verbose, \
+verbose_interval, client
         See `GaussianHMM`; `init_params` has an e for the emissions.
 
     Attributes
@@ -453,6 +471,8 @@ class CategoricalHMM(ChainEstimator):
         stationary: bool = False,
         n_features: int | None = None,
         init_params: str = "ste",
+        params: str | None = None,
+        algorithm: str = "viterbi",
         n_iter: int = 10,
         max_iter: int | None = None,
         tol: float = 1e-2,
@@ -467,6 +487,8 @@ class CategoricalHMM(ChainEstimator):
         self.stationary = stationary
         self.n_features = n_features
         self.init_params = init_params
+        self.params = params
+        self.algorithm = algorithm
         self.n_iter = n_iter
         self.max_iter = max_iter
         self.tol = tol

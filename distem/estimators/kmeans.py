@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from sklearn.base import ClusterMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -37,7 +37,9 @@ from distem.types import Float64, Ints
 _INITS = {"k-means||": "kmeans||", "k-means++": "kmeans++", "random": "random_from_data"}
 
 
-class KMeans(TransformerMixin, ClusterMixin, Estimator):  # type: ignore[misc]  # scikit-learn is untyped
+class KMeans(  # type: ignore[misc]  # scikit-learn is untyped
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Estimator
+):
     """Lloyd's k-means, on data of any size: the hard, spherical limit of a Gaussian mixture.
 
     The arguments and fitted attributes are those of ``sklearn.cluster.KMeans``; from the same centres every

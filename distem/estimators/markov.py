@@ -65,12 +65,20 @@ class Monitor:
         return len(self.history)
 
 
+_PARTS = {
+    "s": "start", "t": "transition", "m": "means", "c": "covariances", "w": "mixing", "l": "rates",
+    "e": "probabilities",
+}  # fmt: skip
+
+
 class ChainEstimator(Estimator):
     """What the hidden Markov estimators share; a subclass knows what its states say."""
 
     n_components: int
     stationary: bool
     init_params: str
+    params: str | None
+    algorithm: str
     n_iter: int
     max_iter: int | None
     tol: float
@@ -85,6 +93,8 @@ class ChainEstimator(Estimator):
         "n_components": [Interval(Integral, 1, None, closed="left")],
         "stationary": ["boolean"],
         "init_params": [str],
+        "params": [str, None],
+        "algorithm": [StrOptions({"viterbi", "map"})],
         "n_iter": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left"), None],
         "tol": [Real],
@@ -155,10 +165,27 @@ class ChainEstimator(Estimator):
             state can say.
         """
         self._validate_params()
+        held = self._held
         data = self._sequences(X, self.lengths if lengths is None else lengths)
         with self._executor(data, warm) as executor:
-            self._fit(data, executor)
+            self._fit(data, executor, held)
         return self
+
+    @property
+    def _held(self) -> frozenset[str]:
+        """What a fit leaves as it begins, by the model's names."""
+        for name in ("init_params", "params"):
+            odd = set(getattr(self, name) or "").difference(self._letters)
+            if odd:
+                raise FitError(
+                    f"{name} has {', '.join(sorted(odd))}, which {type(self).__name__} knows not.",
+                    "The letters are "
+                    + ", ".join(f"{letter} for {of}" for letter, of in self._letters.items())
+                    + ".",
+                )
+        if self.params is None:
+            return frozenset()
+        return frozenset(_PARTS[letter] for letter in set(self._letters).difference(self.params))
 
     def _sequences(self, X: Any, lengths: ArrayLike | None) -> Input:
         X = features_last(X)
@@ -177,7 +204,7 @@ class ChainEstimator(Estimator):
         found: Input = replace(data, beginnings=_beginnings(X.shape, lengths))
         return found
 
-    def _fit(self, data: Input, executor: Executor) -> None:
+    def _fit(self, data: Input, executor: Executor, held: frozenset[str]) -> None:
         names = [f"feature {name}" for name in data.features]
         with executor.open(data.blocks(Transform.identity("keep")), resident=False) as raw:
             scan = raw.map_reduce(ScanPass())
@@ -185,7 +212,7 @@ class ChainEstimator(Estimator):
             _refuse_infinite(scan, data)
             self._check_rows(raw, scan)
         transform = self._transform(scan)
-        model = HiddenMarkov(self._component(scan, transform), self.stationary)
+        model = HiddenMarkov(self._component(scan, transform), self.stationary, held=held)
         with self._blocks(data, transform, executor) as blocks:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             sample = blocks.map_reduce(seeding.DrawSample(SAMPLE_ROWS, scan.usable, seed))
@@ -267,7 +294,9 @@ class ChainEstimator(Estimator):
         if not is_chunked(X):
             X = np.asarray(X)
             if X.dtype.kind == "c":
-                raise DataError(f"X holds {X.dtype}: complex data is not supported.", "Hand over real numbers.")
+                raise DataError(
+                    f"X holds {X.dtype}: complex data is not supported.", "Hand over real numbers."
+                )
             X = X if X.dtype.kind == "f" else X.astype(np.float64)
             if X.ndim < 2:
                 raise DataError(
@@ -310,36 +339,53 @@ class ChainEstimator(Estimator):
         first = np.zeros(1, np.int64) if lengths is None else beginnings_of_lengths(lengths, len(each))
         return np.add.reduceat(each, first)
 
-    def decode(self, X: Any, lengths: ArrayLike | None = None, algorithm: str = "viterbi") -> tuple[Any, Any]:
+    def decode(
+        self, X: Any, lengths: ArrayLike | None = None, algorithm: str | None = None
+    ) -> tuple[Any, Any]:
         """The likeliest states.
 
         Parameters
         ----------
         X, lengths
             As in `fit`.
-        algorithm : {"viterbi", "map"}
-            The likeliest path of each sequence, or the likeliest state at each row.
+        algorithm : {"viterbi", "map"} or None
+            The likeliest path of each sequence, or the likeliest state at each row; None: the estimator's.
 
         Returns
         -------
         log_probability : float
-            Of the paths together with the rows; under "map" of all rows.
+            Of the paths together with the rows; under "map", as hmmlearn has it, the sum of the chosen
+            states' probabilities: how many rows are expected to be right.
         states : array of int, shape (n,)
         """
+        algorithm = self.algorithm if algorithm is None else algorithm
         if algorithm not in ("viterbi", "map"):
             raise FitError(f"algorithm is {algorithm!r}.", "It can be viterbi or map.")
         if algorithm == "viterbi":
             path, total = self._ask(X, lengths, "path")
             return total, path
-        found, total = self._ask(X, lengths, "probability")
-        return total, found.argmax(axis=-1) if not hasattr(found, "dims") else found.argmax("component")
+        found = self._ask(X, lengths, "probability")[0]
+        best, right = found.max(axis=-1), found.argmax(axis=-1)
+        total = best.sum()
+        return total if is_chunked(best) else float(total), right
 
     def predict(self, X: Any, lengths: ArrayLike | None = None) -> Any:
-        """The likeliest path of each sequence, shape (n,)."""
+        """The likeliest states by `algorithm`, shape (n,)."""
         return self.decode(X, lengths)[1]
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> tuple[Float64, Ints]:
+    def sample(
+        self, n_samples: int = 1, random_state: Any = None, currstate: int | None = None
+    ) -> tuple[Float64, Ints]:
         """Draw one sequence.
+
+        Parameters
+        ----------
+        n_samples : int
+            Rows.
+        random_state : int, RandomState or None
+            None: the estimator's.
+        currstate : int or None
+            The state of the first row; None: drawn from `startprob_`.
 
         Returns
         -------
@@ -352,6 +398,12 @@ class ChainEstimator(Estimator):
         rng = np.random.default_rng(state.randint(2**31 - 1))
         transform = self._units_to_answer_in()
         component, params = self._params(transform)
+        if currstate is not None:
+            if not (isinstance(currstate, Integral) and 0 <= currstate < params.k):
+                raise FitError(
+                    f"currstate is {currstate!r}.", f"It is the number of a state, 0 to {params.k - 1}."
+                )
+            params = replace(params, start=np.eye(params.k)[int(currstate)])
         drawn, states = HiddenMarkov(component).sample(params, n_samples, rng)
         return transform.backward_means(drawn), states
 

@@ -28,6 +28,7 @@ from distem.models.chain import (
     stationary_transition,
     way_points,
 )
+from distem.models.holding import hold
 from distem.types import Assignment, Bools, Float64, Floats, Ints, Rows
 
 DEAD_ROWS = 1e-6
@@ -157,11 +158,14 @@ class HiddenMarkov:
         Whether the start is tied to the chain's stationary law.
     kernels : {"compiled", "reference"}
         Which kernels do the work.
+    held : frozenset of str
+        Parameters, by their names in `arrays`, that stay as a fit begins.
     """
 
     component: Emission
     stationary: bool = False
     kernels: str = "compiled"
+    held: frozenset[str] = frozenset()
     stats_type: ClassVar[type[Stats]] = MarkovStats
 
     # the E-step
@@ -305,6 +309,10 @@ class HiddenMarkov:
 
     def m_step(self, stats: MarkovStats, params: MarkovParams) -> MarkovParams:
         """The parameters that maximise the expected complete log-likelihood."""
+        free = self._free_step(stats, params)
+        return hold(self, free, params, stats.moments) if self.held else free
+
+    def _free_step(self, stats: MarkovStats, params: MarkovParams) -> MarkovParams:
         least = 10 * EPS * stats.total / max(stats.n, 1)
         theta = self.component.maximise(stats.moments, params.theta, least)
         left = stats.pairs.sum(axis=1, keepdims=True)
@@ -342,7 +350,9 @@ class HiddenMarkov:
         ways = softmax(vector[k : k + k * k].reshape(k, k))
         transition = _shared_out(np.where(like.transition > 0, ways, 0.0))
         theta = self.component.unpack(vector[k + k * k :], like.theta)
-        return MarkovParams(stationary_law(transition) if self.stationary else start, transition, theta)
+        first = stationary_law(transition) if self.stationary else start
+        found = MarkovParams(first, transition, theta)
+        return hold(self, found, like) if self.held else found
 
     def natural(self, differences: Float64, params: MarkovParams) -> Float64:
         """Log probabilities about their mean, times the roots of how often each is asked for."""
@@ -362,7 +372,7 @@ class HiddenMarkov:
 
     def collapsed(self, stats: MarkovStats, params: MarkovParams) -> tuple[int, ...]:
         """States that are nowhere expected, or hold a row or two and no spread."""
-        if stats.n == 0 or params.k == 1:
+        if stats.n == 0 or params.k == 1 or self.held:  # what is held cannot be moved
             return ()
         mass = self.component.masses(stats.moments)
         lone = (mass < LONE_ROWS) & self.component.point_like(params.theta)

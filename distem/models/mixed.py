@@ -64,9 +64,9 @@ class MixedGaussians:
         mass = moments.mass.reshape(theta.mixing.shape) + least_mass
         mixing = mass / mass.sum(axis=1, keepdims=True)
         gaussians = self.gaussian.maximise(moments, theta.gaussians, least_mass)
-        return MixedTheta(mixing, self._tie(gaussians, mixing))
+        return MixedTheta(mixing, self.tie(gaussians, mixing))
 
-    def _tie(self, gaussians: GaussianTheta, mixing: Float64) -> GaussianTheta:
+    def tie(self, gaussians: GaussianTheta, mixing: Float64) -> GaussianTheta:
         """The same Gaussians, with one covariance for those of a state where that is asked for."""
         if not self.tied:
             return gaussians
@@ -108,7 +108,7 @@ class MixedGaussians:
         shares = np.exp(logs - logs.max(axis=1, keepdims=True)) * (like.mixing > 0)
         shares /= shares.sum(axis=1, keepdims=True)
         gaussians = self.gaussian.unpack(vector[like.mixing.size :], like.gaussians)
-        return MixedTheta(shares, self._tie(gaussians, shares))
+        return MixedTheta(shares, self.tie(gaussians, shares))
 
     def natural(self, differences: Float64, weights: Float64, theta: MixedTheta) -> Float64:
         """Differences of packed parameters (m, p) in units of the information of one row."""
@@ -178,4 +178,4 @@ class MixedGaussians:
         gaussians = self.gaussian.begin(Rows(values), both, means)
         mass = both.sum(axis=0).reshape(k, m) + 1.0
         mixing = mass / mass.sum(axis=1, keepdims=True)
-        return MixedTheta(mixing, self._tie(gaussians, mixing))
+        return MixedTheta(mixing, self.tie(gaussians, mixing))

@@ -13,6 +13,7 @@ from distem.models.discrete import Categorical, CategoricalTheta, Poisson, Poiss
 from distem.models.gaussian import Gaussian
 from distem.models.kmeans import KMeans, KMeansParams
 from distem.models.markov import HiddenMarkov, MarkovParams
+from distem.models.mixed import MixedGaussians, MixedTheta
 from distem.models.mixture import Mixture, MixtureParams
 from distem.models.regression import RegressionMixture, RegressionParams
 from distem.types import Rows
@@ -54,7 +55,9 @@ class Kind:
         named = self.model.arrays(params)
         for name, value in named.items():
             for axis in self.axes.get(name, (0,)):
-                value = np.take(value, order, axis=axis)
+                each = value.shape[axis] // len(order)  # several belong to a component
+                at = (order[:, None] * each + np.arange(each)).ravel()
+                value = np.take(value, at, axis=axis)
             named[name] = value
         return self.model.from_arrays(named)
 
@@ -133,5 +136,18 @@ def _categorical_chain() -> Kind:
     return _markov("categorical", Categorical(), CategoricalTheta(shares), near, ("probabilities",))
 
 
-CHAINS = (_gaussian_chain, _poisson_chain, _categorical_chain)
+def _mixed_chain() -> Kind:
+    """Three states of two Gaussians each; whose of a state comes first is nobody's business."""
+    component = MixedGaussians(Gaussian("full", 0.0), 2)
+    apart = np.array([[0.0, 0.0], [0.0, 5.0]])
+    mixing, even = np.array([[0.6, 0.4], [0.3, 0.7], [0.5, 0.5]]), np.full(6, 1 / 6)
+    means = (2.5 * MEANS[:, None] + apart).reshape(6, 2)
+    spread = np.stack([np.eye(2), 0.5 * np.eye(2)] * 3)
+    right = MixedTheta(mixing, component.gaussian.from_matrices(means, spread, even))
+    near = component.gaussian.from_matrices(means + 0.4, np.stack([2.0 * np.eye(2)] * 6), even)
+    theta = MixedTheta(np.full((3, 2), 0.5), near)
+    return _markov("mixed gaussians", component, right, theta, ("mixing", "means", "covariances"))
+
+
+CHAINS = (_gaussian_chain, _mixed_chain, _poisson_chain, _categorical_chain)
 KINDS = {kind.name: kind for kind in (made() for made in (_gaussian, _kmeans, _regression, *CHAINS))}

@@ -74,7 +74,7 @@ def test_the_chunks_have_no_say(kind):
     rows = kind.draw(120, np.random.default_rng(1))
     whole = climbed(kind, kind.near, rows)
 
-    @examples(15)
+    @examples(8)
     @given(chunkings(rows.n))
     def check(sizes):
         fit = climbed(kind, kind.near, rows, sizes)
@@ -99,7 +99,7 @@ def test_partitions_and_threads_give_the_same_bits(kind):
 
 
 @every
-@examples(8)
+@examples(5)
 @given(seed=st.integers(0, 1000))
 def test_relabelling_the_start_relabels_the_fit(kind, seed):
     rows = kind.draw(300, np.random.default_rng(3))
@@ -125,7 +125,7 @@ def test_models_and_parameters_pickle_with_the_same_bits(kind):
 @every
 def test_it_finds_what_its_own_rows_were_drawn_from(kind):
     rows = kind.draw(6000, np.random.default_rng(5))
-    fit = climbed(kind, kind.near, rows, (1000, 2500, 2500), passes=60)
+    fit = climbed(kind, kind.near, rows, (1000, 2500, 2500), passes=25)
     found = arrays(kind, fit.params)
     for name, value in arrays(kind, kind.right).items():
         np.testing.assert_allclose(found[name], value, atol=kind.close, err_msg=name)

@@ -138,3 +138,9 @@ RANDOM_START = "A row given twice is drawn for the start otherwise than one of w
 )
 def test_scikit_learns_checks(estimator, check):
     check(estimator)
+
+
+def test_distances_have_names():
+    x = np.random.default_rng(0).normal(size=(60, 2))
+    model = distem.KMeans(3, random_state=0).set_output(transform="pandas").fit(x)
+    assert list(model.transform(x).columns) == ["kmeans0", "kmeans1", "kmeans2"]

@@ -24,6 +24,7 @@ def series(n=600, seed=0):
 
 
 LENGTHS = [250, 50, 300]
+LETTERS = {"s": "startprob_", "t": "transmat_", "m": "means_", "c": "covars_"}
 
 
 def theirs(kind, k, **options):
@@ -293,7 +294,7 @@ def test_what_is_not_fitted_cannot_be_asked(make, ask):
 
 def test_a_stray_symbol_does_not_size_the_model():
     x = np.array([[0.0], [1.0], [1e12], [2.0]])
-    with pytest.raises(DataError, match="largest symbol of X is 1000000000000.*n_features"):
+    with pytest.raises(DataError, match=r"largest symbol of X is 1000000000000.*n_features"):
         distem.CategoricalHMM(2).fit(x)
     with pytest.raises(FitError, match="GiB"):
         distem.CategoricalHMM(2, n_features=10**13).fit(x[:2])
@@ -311,3 +312,82 @@ def test_too_few_rows_are_said_or_do():
     np.testing.assert_allclose(model.means_[0], [0.3, 0.4])
     with pytest.raises(DataError, match="complex"):
         model.predict(np.zeros((3, 2), complex))
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+@pytest.mark.parametrize("letters", ["st", "tm", ""])
+def test_a_fit_changes_what_params_names_as_hmmlearns_does(covariance, letters):
+    x = series()
+    other = theirs("gaussian", 3, covariance_type=covariance, n_iter=3).set_params(params=letters)
+    other.means_ = x[[3, 100, 400]]
+    matrices = np.stack([np.eye(2) * v for v in (1.0, 2.0, 3.0)])
+    ours = distem.GaussianHMM(3, covariance, n_iter=3, tol=-1.0, init_params="", params=letters)
+    other.n_features = ours.n_components and 2
+    ours.startprob_, ours.transmat_, ours.means_ = other.startprob_, other.transmat_, other.means_
+    ours.covars_ = np.stack([matrices.mean(axis=0)] * 3) if covariance == "tied" else matrices
+    flat = {"full": ours.covariances_, "tied": ours.covariances_, "diag": ours.covariances_}
+    other._covars_ = flat.get(covariance, np.repeat(ours.covars_[:, :1, 0], 2, axis=1)).copy()
+    other.fit(x, LENGTHS)
+    ours.fit(x, LENGTHS)
+    np.testing.assert_allclose(ours.monitor_.history, other.monitor_.history, rtol=1e-9)
+    for name in ("startprob_", "transmat_", "means_"):
+        np.testing.assert_allclose(getattr(ours, name), getattr(other, name), rtol=1e-8, atol=1e-12)
+    theirs_now = other._covars_[:, 0] if covariance == "spherical" else other._covars_
+    np.testing.assert_allclose(ours.covariances_, theirs_now, rtol=1e-8)
+
+
+@pytest.mark.parametrize("covariance", COVARIANCES)
+def test_spreads_are_about_means_that_are_held(covariance):
+    """Where hmmlearn, which then sums no means, lets the likelihood fall."""
+    x = series()
+    model = distem.GaussianHMM(3, covariance, n_iter=1, tol=0.0, init_params="", params="tc")
+    model.startprob_, model.transmat_ = np.full(3, 1 / 3), np.full((3, 3), 0.1) + np.eye(3) * 0.7
+    model.means_ = means = x[[3, 100, 400]]
+    model.covars_ = np.stack([4.0 * np.eye(2)] * 3)
+    r = model.predict_proba(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(x)
+    off = x[:, None] - means
+    each = np.einsum("nk,nki,nkj->kij", r, off, off) / r.sum(axis=0)[:, None, None]
+    tied = np.einsum("k,kij->ij", r.sum(axis=0), each) / len(x)
+    diag = np.diagonal(each, axis1=1, axis2=2)
+    expected = {"full": each, "tied": tied, "diag": diag, "spherical": diag.mean(axis=1)}[covariance]
+    np.testing.assert_allclose(model.covariances_, expected, rtol=1e-9)
+    np.testing.assert_array_equal(model.means_, means)
+
+
+def test_what_params_leaves_out_stays_in_any_model():
+    x = series()
+    for acceleration in (None, "anderson"):
+        model = distem.GMMHMM(2, 2, "tied", params="tcw", random_state=0, n_iter=6, acceleration=acceleration)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            start = distem.GMMHMM(2, 2, "tied", params="", random_state=0, n_iter=1).fit(x)
+            model.fit(x)
+        np.testing.assert_allclose(model.means_, start.means_, rtol=1e-12)
+        np.testing.assert_array_equal(model.startprob_, start.startprob_)
+        assert not np.allclose(model.covars_, start.covars_)
+        assert (np.diff(model.monitor_.history)[:3] > 0).all()
+    for odd in ({"params": "sx"}, {"init_params": "e"}):
+        with pytest.raises(FitError, match="The letters are s for startprob_"):
+            distem.GaussianHMM(2, **odd).fit(x)
+
+
+def test_states_are_chosen_and_samples_begun_as_hmmlearn_has_it():
+    x = series()
+    other = theirs("gaussian", 3).set_params(algorithm="map")
+    other.n_features = 2
+    other.means_, other.covars_ = x[[3, 100, 400]], np.full((3, 2), 4.0)
+    ours = distem.GaussianHMM(3, algorithm="map")
+    for name in LETTERS.values():
+        setattr(ours, name, getattr(other, name))
+    expected, states = other.decode(x, LENGTHS)
+    for data in (x, da.from_array(x, chunks=(70, 2)), xr.DataArray(x, dims=("time", "what"))):
+        found, chosen = ours.decode(data, LENGTHS)
+        assert float(found) == pytest.approx(expected, rel=1e-9)
+        np.testing.assert_array_equal(chosen, states)
+    np.testing.assert_array_equal(ours.predict(x, LENGTHS), states)
+    assert {int(ours.sample(2, random_state=seed, currstate=2)[1][0]) for seed in range(5)} == {2}
+    with pytest.raises(FitError, match="0 to 2"):
+        ours.sample(2, currstate=3)

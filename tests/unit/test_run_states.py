@@ -47,7 +47,7 @@ def data(tmp_path):
     made = dataset(
         values(), station=("row", ids), offsets=("edge", np.array([*FIRSTS, N])),
         bad=("edge", np.array([0, 150, 150, 300, N])), short=("edge", np.array([0, 10, 20, 30, 40])),
-        stray=("row", np.where(np.arange(N) == 5, 10**9, 1)),
+        stray=("row", np.where(np.arange(N) == 5, 10**9, 1)), drift=("row", np.linspace(0.5, 9.0, N)),
     )  # fmt: skip
     store(tmp_path / "data.zarr", made, 64)
     with small_blocks():
@@ -185,7 +185,7 @@ def test_counts_and_symbols(tmp_path):
         ({"model__sequence": "bad"}, "sequence 1 would have no rows"),
         ({"model__sequence": "short"}, "do not cover the 420 rows"),
         ({"model__sequence": "nowhere"}, "neither a dimension of the samples"),
-        ({"model__sequence": "b"}, "a measurement, not an id"),
+        ({"model__sequence": "drift"}, "a measurement, not an id"),
         ({"model__emission": "categorical", "data__features": ["stray"]}, "largest symbol of 'stray'"),
         ({"model__emission": "poisson"}, "not a count"),
         ({"model__emission": "categorical", "data__features": ["a"]}, "not a symbol"),
