@@ -336,7 +336,7 @@ class HiddenMarkovConfig(ModelConfig):
     stationary: bool = Field(
         default=False, description="Whether sequences start as the chain is in the long run."
     )
-    symbols: Annotated[int, Field(ge=1, le=1 << 24)] | None = Field(
+    symbols: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
         default=None, description="How many symbols there are; null: one more than the largest in the data."
     )
     reg_covar: Annotated[float, Field(ge=0)] = Field(

@@ -37,9 +37,7 @@ from distem.types import Float64, Ints
 _INITS = {"k-means||": "kmeans||", "k-means++": "kmeans++", "random": "random_from_data"}
 
 
-class KMeans(  # type: ignore[misc]  # scikit-learn is untyped
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Estimator
-):
+class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Estimator):  # type: ignore[misc]
     """Lloyd's k-means, on data of any size: the hard, spherical limit of a Gaussian mixture.
 
     The arguments and fitted attributes are those of ``sklearn.cluster.KMeans``; from the same centres every
