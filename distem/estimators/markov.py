@@ -399,7 +399,7 @@ class ChainEstimator(Estimator):
         transform = self._units_to_answer_in()
         component, params = self._params(transform)
         if currstate is not None:
-            if not (isinstance(currstate, Integral) and 0 <= currstate < params.k):
+            if currstate not in range(params.k):
                 raise FitError(
                     f"currstate is {currstate!r}.", f"It is the number of a state, 0 to {params.k - 1}."
                 )
