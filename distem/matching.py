@@ -66,7 +66,7 @@ class Parts:
         """
         if model.kind not in _KINDS:
             raise ConfigError(
-                f"Components of a {model.family.title} cannot be matched.",
+                f"The {model.family.part}s of a run of kind {model.kind} cannot be matched.",
                 f"Kinds that can are {', '.join(_KINDS)}.",
             )
         variables = model.variables

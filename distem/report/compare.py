@@ -17,6 +17,8 @@ from distem.types import Float64
 
 THRESHOLD = 0.1
 """A component that moved less counts as the same: a tenth of a standard deviation of the data."""
+_NOISE = 1e-5
+"""What rounding makes of no distance at all."""
 Verdict = Literal["same", "moved", "changed"]
 
 
@@ -73,9 +75,12 @@ class Comparison:
         """The verdict in words."""
         part, m = self.parts[0].part, self.matching
         if self.verdict == "same":
+            furthest = "none moved"
+            if self.largest > _NOISE:
+                furthest = f"the furthest moved {number(self.largest, 2)}"
             return (
                 f"The same {part}s: each of the {len(m.pairs)} lies within {number(self.threshold, 3)} of "
-                f"its partner; the furthest moved {number(self.largest, 2)}."
+                f"its partner; {furthest}."
             )
         told = []
         moved = int((m.distances > self.threshold).sum())
@@ -143,9 +148,9 @@ class Comparison:
         found: list[tuple[str, ...]] = [(a.part, "is now", "share", "now", "distance", "what moved most")]
         for p, (i, j) in enumerate(self.matching.pairs):
             far = float(self.matching.distances[p])
-            moved = self.furthest_feature(p)[1] if far > 1e-5 else ""
+            moved = self.furthest_feature(p)[1] if far > _NOISE else ""
             shares = share(a.weights[i]), share(b.weights[j])
-            far_ = number(far, 2) if far > 1e-5 else "0"
+            far_ = number(far, 2) if far > _NOISE else "0"
             found.append((str(i), str(j), *shares, far_ + (" *" if far > self.threshold else ""), moved))
         found += [(str(i), "–", share(a.weights[i]), "–", "", "vanished") for i in self.matching.vanished]
         found += [("–", str(j), "–", share(b.weights[j]), "", "appeared") for j in self.matching.appeared]

@@ -87,6 +87,17 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return reports | {"compared": compared}
 
 
+@pytest.mark.parametrize("name", ["mixture", "raster", "chain", "compared"])
+def test_on_paper_nothing_is_wider_than_the_page(browser: Any, pages: dict[str, Path], name: str) -> None:
+    page = browser.new_page(viewport={"width": 688, "height": 1000})  # A4 within its margins
+    try:
+        page.emulate_media(media="print")
+        page.goto(pages[name].as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 688
+    finally:
+        page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", ["mixture", "raster", "chain", "k-means", "compared"])

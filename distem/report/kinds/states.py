@@ -135,7 +135,11 @@ def _chain(run: Found) -> Section:
         for i in range(min(k, MOST_ROWS))
     )
     names = tuple(f"mean {short(run.features[j], 20)}" for j in run.telling[:SHOWN_FEATURES])
-    states = Table("States", ("state", "share of rows", "lasts (rows)", "first state", *names), rows)
+    states = Table(
+        "How often states come, and how long they last",
+        ("state", "share of rows", "lasts (rows)", "first state", *names),
+        rows,
+    )
     matrix = Table(
         "Transition probabilities, from row to column",
         ("from", *(f"to {j}" for j in range(min(k, MOST_ROWS)))),
