@@ -27,6 +27,8 @@ _BANDS = {
     "I": "gray",
     "F": "gray",
 }
+NODATA_TAG = 42113
+"""GDAL's tag of a TIFF for the value that means no data."""
 _HELD: Held[NDArray[Any]] = Held(4)
 
 
@@ -46,6 +48,8 @@ class ImageReader(NoCoordinates):
         (y, x, bands) of each image.
     alpha : int or None
         The band that tells transparent pixels, which are missing.
+    nodata : float or None
+        The value that means no data, where the file says so.
     options : str
         Storage options; they may hold secrets and are not shown.
     version : tuple of int
@@ -59,6 +63,7 @@ class ImageReader(NoCoordinates):
     options: str = field(default="{}", repr=False)
     version: tuple[int, ...] = ()
     alpha: int | None = None
+    nodata: float | None = None
 
     def read(self, box: Box) -> Raw:
         """Read the pixels of a box."""
@@ -67,6 +72,10 @@ class ImageReader(NoCoordinates):
         else:
             values = np.stack([self._image(i)[box[1:]] for i in range(box[0].start, box[0].stop)])
         chosen = values[..., list(self.bands)]
+        if self.nodata is not None:
+            none = chosen == self.nodata
+            chosen = chosen.astype(_masked(chosen.dtype))
+            chosen[none] = np.nan
         if self.alpha is not None:
             chosen = chosen.astype(_masked(chosen.dtype))
             chosen[values[..., self.alpha] == 0] = np.nan
@@ -139,6 +148,7 @@ def open_image(
     chosen = choose(features, visible, names, None, files[0])
     shape = ((len(files),) if stacked else ()) + first.shape[:2]
     alpha = names.index("alpha") if "alpha" in names and "alpha" not in chosen else None
+    nodata = _nodata(files[0], options)
     reader = ImageReader(
         files,
         stacked,
@@ -147,7 +157,9 @@ def open_image(
         options,
         stamp(*files),
         alpha,
+        nodata,
     )
+    masked = alpha is not None or nodata is not None
     dtype = first.dtype.newbyteorder("=")
     rows = block_rows or rows_per_chunk(len(chosen))
     # an image is decoded whole: the chunks of a stack do not cut it
@@ -157,7 +169,7 @@ def open_image(
         kind="image",
         grid=Grid.regular(dims, shape, sizes),
         features=chosen,
-        dtype=dtype if alpha is None else _masked(dtype),
+        dtype=_masked(dtype) if masked else dtype,
         stored_dtype=dtype,
         variables=chosen,
         feature_dim=feature_dim,
@@ -194,9 +206,10 @@ def _opened(path: str, options: str) -> Any:
                 "Store it as Zarr or NetCDF in chunks, which are read one by one.",
             ) from error
         except UnidentifiedImageError as error:
-            raise DataError(
-                f"{path} cannot be opened as an image: {reason(error)}.", "Check data.path."
-            ) from error
+            remedy = "Check data.path."
+            if path.lower().endswith((".tif", ".tiff")):
+                remedy += " A raster of many or deep bands is read from Zarr or NetCDF: convert it, as by rioxarray."
+            raise DataError(f"{path} cannot be opened as an image: {reason(error)}.", remedy) from error
     return image
 
 
@@ -215,6 +228,18 @@ def _pixels(path: str, options: str) -> tuple[NDArray[Any], list[str]]:
     bands = image.getbands()
     known = image.mode in ("RGB", "RGBA", "L", "LA", "1", "I", "F") or image.mode.startswith("I;16")
     return values, [_BANDS.get(b, "gray") if known else f"band_{i}" for i, b in enumerate(bands)]
+
+
+def _nodata(path: str, options: str) -> float | None:
+    """The value that means no data, of a TIFF that GDAL has written."""
+    from PIL import Image
+
+    with open_binary(path, options) as file, Image.open(file) as image:
+        said = getattr(image, "tag_v2", {}).get(NODATA_TAG)
+    try:
+        return None if said is None else float(str(said).strip("\x00 "))
+    except ValueError:
+        return None
 
 
 def _size(path: str, options: str) -> tuple[tuple[int, int], int]:

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from distem.data.open import open_source
 from distem.data.transform import Transform
@@ -158,3 +158,15 @@ def test_bands_of_16_bits_are_not_cut_to_8(tmp_path):
     (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
     with pytest.raises(DataError, match=r"deep\.png holds 16 bits .* 8 would be read.*Zarr"):
         open_source("image", str(tmp_path / "deep.png"))
+
+
+def test_what_a_tiff_says_is_no_data_is_missing(tmp_path):
+    pixels = np.arange(12, dtype=np.float32).reshape(3, 4)
+    pixels[1, 2] = -9999.0
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113] = "-9999"
+    Image.fromarray(pixels).save(tmp_path / "a.tif", tiffinfo=tags)
+    source = open_source("image", str(tmp_path / "a.tif"))
+    values, _ = source.reader.read((slice(0, 3), slice(0, 4)))
+    expected = np.where(pixels == -9999.0, np.nan, pixels).reshape(-1, 1)
+    np.testing.assert_array_equal(values, expected)
