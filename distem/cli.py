@@ -248,8 +248,14 @@ def compare(
 
 
 @main.command()
-def schema() -> None:
+@click.option("--log", is_flag=True, help="Of a line of log.jsonl instead.")
+def schema(log: bool) -> None:
     """Print the JSON Schema of a config, for editors."""
+    if log:
+        from distem.monitor.schema import log_schema
+
+        click.echo(json.dumps(log_schema(), indent=2))
+        return
     from distem.config import schema as make
 
     click.echo(json.dumps(make(), indent=2))

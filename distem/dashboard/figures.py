@@ -454,9 +454,7 @@ class Workers:
         slow = [pace[w] > STRAGGLES for w in shown]
         told = f", {len(run.stragglers())} straggling" if run.stragglers() else ""
         more = f" (slowest {MOST_BARS} of {len(pace)} workers)" if len(pace) > MOST_BARS else ""
-        self.figure.title.text = (
-            f"Partitions done, by worker: {of.name}, {of.finished} of {of.total}{told}{more}"
-        )
+        self.figure.xaxis.axis_label = f"{of.name}: {of.finished} of {of.total} partitions{told}{more}"
         n = len(shown)
         self.figure.yaxis.ticker = FixedTicker(ticks=list(range(n)))
         self.figure.yaxis.major_label_overrides = dict(enumerate(labels))

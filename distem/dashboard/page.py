@@ -234,7 +234,7 @@ class Page:
             ("phase", run.phase, tasks),
             ("pass", str(run.passes), f"{running} of {len(run.candidates)} fits running"),
             (
-                "log-likelihood per row",
+                "log-likelihood / row",
                 "–" if best is None else f"{best.log_likelihood[-1]:.6g}",
                 run.best or "",
             ),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from distem._text import printable
 from distem.events import (
@@ -20,13 +20,17 @@ from distem.events import (
     Event,
     Note,
     PassDone,
+    PassTimed,
     PhaseStarted,
     Resumed,
     Warned,
 )
+from distem.monitor.remaining import Remaining, duration
 
 LINES_EVERY = 5.0
 """Seconds between lines where there is no terminal."""
+MOST_ROWS = 12
+"""Fits that a terminal shows, the likeliest first."""
 
 
 class Progress:
@@ -45,9 +49,7 @@ class Progress:
     def __init__(
         self, *, quiet: bool = False, tolerance: float | None = None, max_passes: int | None = None
     ) -> None:
-        self._tolerance = tolerance
-        self._max_passes = max_passes
-        self._gains: dict[str, list[float]] = {}
+        self._remaining = Remaining(tolerance, max_passes)
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._phase = "start"
@@ -65,6 +67,7 @@ class Progress:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        self._remaining(event)
         match event:
             case Warned() | ComponentCollapsed():
                 self._say(f"warning: {event.message}")
@@ -88,69 +91,67 @@ class Progress:
                 self._say(f"  {event.candidate}: goes on, the fit ahead of it fell")
             case PassDone():
                 self._passes[event.candidate] = event
-                if event.gain_left is not None:
-                    self._gains[event.candidate] = [
-                        *self._gains.get(event.candidate, [])[-4:],
-                        event.gain_left,
-                    ]
+            case PassTimed():
                 self._pass_line(event)
-        if self._live is not None:
+        if self._live is not None and not isinstance(event, PassDone):  # all fits of a pass at once
             self._live.update(self._table())
 
     def _say(self, line: str) -> None:
         self._console.print(printable(line), markup=False)
 
-    def _pass_line(self, event: PassDone) -> None:
-        if self._live is not None or time.monotonic() - self._last_line < LINES_EVERY:
-            return
-        self._last_line = time.monotonic()
-        gain = "" if event.gain_left is None else f", {event.gain_left:.1e} still expected"
-        left = self.time_left(event)  # before gains are known it is a bound, which nobody is helped by
-        time_left = f", {left} left" if left.startswith("about") else ""
-        self._say(
-            f"  pass {event.pass_} {event.candidate}: log-likelihood {event.log_likelihood:.9g} per row"
-            f"{gain}, {event.rows_per_s:,.0f} rows/s{time_left}"
-        )
-
-    def time_left(self, event: PassDone) -> str:
-        """How long a fit will take, if what it still gains goes on shrinking as it did."""
-        passes = None if self._max_passes is None else max(0, self._max_passes - event.pass_)
-        bound = "at most "
-        gains = self._gains.get(event.candidate, [])
-        if self._tolerance and len(gains) > 1 and 0.0 < gains[-1] < gains[0]:
-            a_pass = math.log(gains[0] / gains[-1]) / (len(gains) - 1)
-            needed = max(0, math.ceil(math.log(gains[-1] / self._tolerance) / a_pass))
-            if passes is None or needed < passes:
-                passes, bound = needed, "about "
-        return "?" if passes is None else bound + _duration(passes * event.seconds)
-
-    def _table(self) -> Table:
-        table = Table(title=f"distem: {self._phase}", title_justify="left", box=None)
-        for column in (
-            "candidate",
-            "pass",
-            "log-likelihood/row",
-            "gain left",
-            "rows/s",
-            "s/pass",
-            "time left",
-        ):
-            table.add_column(column, justify="left" if column == "candidate" else "right")
-        running = [
+    @property
+    def _running(self) -> list[PassDone]:
+        """Fits on their way, the likeliest first."""
+        found = [
             e for name, e in self._passes.items() if name not in self._done and name not in self._dropped
         ]
-        for event in running[:20]:
-            gain = "" if event.gain_left is None else f"{event.gain_left:.1e}"
+        return sorted(found, key=lambda e: -e.log_likelihood)
+
+    def _pass_line(self, event: PassTimed) -> None:
+        """A line about the likeliest fit, now and then."""
+        if self._live is not None or time.monotonic() - self._last_line < LINES_EVERY or not self._running:
+            return
+        self._last_line = time.monotonic()
+        best = self._running[0]
+        gain = "" if best.gain_left is None else f", {best.gain_left:.1e} still expected"
+        fits = "" if event.fits == 1 else f" ({event.fits} fits)"
+        left = self._remaining.seconds
+        told = "" if left is None else f", about {duration(left)} left"
+        self._say(
+            f"  pass {event.pass_}{fits}: {best.candidate} at log-likelihood {best.log_likelihood:.9g}"
+            f" per row{gain}, {best.rows_per_s:,.0f} rows/s{told}"
+        )
+
+    def _table(self) -> Group | Text:
+        running = self._running
+        left = self._remaining.seconds
+        if not running or self._phase != "fit":
+            return Text(f"{self._phase} …", style="dim")
+        last = max(running, key=lambda e: e.pass_)
+        head = Text()
+        head.append(f"pass {last.pass_}", style="bold")
+        head.append(
+            f"   {len(running)} of {len(self._passes)} fits running   {last.rows_per_s:,.0f} rows/s   "
+            f"{last.seconds:.3g} s a pass"
+        )
+        head.append("" if left is None else f"   about {duration(left)} left", style="bold")
+        table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
+        for column in ("fit", "log-likelihood/row", "gain left", "time left"):
+            table.add_column(column, justify="left" if column == "fit" else "right", no_wrap=True)
+        for number, event in enumerate(running[:MOST_ROWS]):
+            seconds = self._remaining.seconds_of(event.candidate)
             table.add_row(
                 event.candidate,
-                str(event.pass_),
                 f"{event.log_likelihood:.9g}",
-                gain,
-                f"{event.rows_per_s:,.0f}",
-                f"{event.seconds:.3g}",
-                self.time_left(event),
+                "" if event.gain_left is None else f"{event.gain_left:.1e}",
+                "" if seconds is None else f"about {duration(seconds)}",
+                style="bold" if number == 0 else "",
             )
-        return table
+        rest = len(running) - MOST_ROWS
+        parts: list[Text | Table] = [head, table]
+        if rest > 0:
+            parts.append(Text(f"  and {rest} more", style="dim"))
+        return Group(*parts)
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -160,10 +161,3 @@ class Progress:
     def __exit__(self, *exc: object) -> None:
         if self._live is not None:
             self._live.stop()
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600.0), ("min", 60.0)):
-        if seconds >= 1.5 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

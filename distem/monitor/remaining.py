@@ -63,7 +63,7 @@ class Remaining:
         if slope >= -1e-9:
             return None
         expected = mean + slope * (at - middle)
-        needed = max(1, math.ceil((math.log(self.tolerance) - expected) / slope))
+        needed = max(1, math.ceil((math.log(self.tolerance) - expected) / slope - 1e-6))
         return needed if self._max_passes is None else min(needed, max(0, self._max_passes - at))
 
     def seconds_of(self, candidate: str) -> float | None:

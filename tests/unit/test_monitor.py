@@ -2,13 +2,30 @@
 
 import io
 import json
+from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
 from rich.console import Console
+from runs import blobs, config, events, store
 
-from distem.events import CandidateDone, ComponentCollapsed, Note, PassDone, PhaseStarted, Resumed, Warned
+from distem.events import (
+    CandidateDone,
+    CandidateDropped,
+    ComponentCollapsed,
+    Note,
+    PassDone,
+    PassTimed,
+    PhaseStarted,
+    Resumed,
+    Shares,
+    Warned,
+)
 from distem.monitor.log import JsonLog
 from distem.monitor.progress import Progress
+from distem.monitor.remaining import Remaining, duration
+from distem.monitor.schema import kinds, log_schema
+from distem.run import run
 
 
 def passed(number, gain, candidate="3-full-1", seconds=2.0):
@@ -21,6 +38,7 @@ ALL = [
     PhaseStarted("fit"),
     Resumed(3),
     passed(4, None),
+    PassTimed(4, 1, 2.0, 0.1),
     ComponentCollapsed(4, "3-full-1", 2, "reseeded"),
     CandidateDone("3-full-1", 5, True, "Converged."),
     Note("A fact."),
@@ -33,7 +51,7 @@ def test_the_log_has_a_line_for_each_event(tmp_path):
             log(event)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["event"] for line in lines] == [event.event for event in ALL]
-    assert [line["phase"] for line in lines] == ["scan"] * 2 + ["fit"] * 6
+    assert [line["phase"] for line in lines] == ["scan"] * 2 + ["fit"] * 7
     assert {line["run"] for line in lines} == {"mine"}
     assert lines[4]["pass"] == 4
     assert lines[4]["gain_left"] is None
@@ -58,7 +76,13 @@ def shown(capsys, events, **options):
 
 def test_lines_where_there_is_no_terminal(capsys):
     said = shown(capsys, ALL)
-    for part in ("scan", "warning: Odd.", "after pass 3", "pass 4 3-full-1: log-likelihood -1.25", "A fact."):
+    for part in (
+        "scan",
+        "warning: Odd.",
+        "after pass 3",
+        "pass 4: 3-full-1 at log-likelihood -1.25",
+        "A fact.",
+    ):
         assert part in said
     assert "warning: Component 2 of candidate 3-full-1 collapsed in pass 4 and was reseeded." in said
 
@@ -69,34 +93,85 @@ def test_quiet_shows_warnings_only(capsys):
     assert all(line.startswith("warning: ") for line in said.splitlines())
 
 
+def climbing(progress, gains, name="3-full-1", **more):
+    for number, gain in enumerate(gains, start=1):
+        progress(passed(number, gain, name))
+        progress(PassTimed(number, 1, 2.0, 0.1))
+
+
 @pytest.mark.parametrize(
-    ("gains", "options", "says"),
+    ("gains", "options", "left"),
     [
-        ([], {}, "?"),
-        ([None], {"max_passes": 101}, "at most 3 min"),
-        ([1e-2, 1e-3, 1e-4], {"max_passes": 10_000, "tolerance": 1e-6}, "about 4 s"),
-        ([1e-2, 9.9e-3], {"max_passes": 12, "tolerance": 1e-6}, "at most 20 s"),
-        ([1e-3, 1e-2], {"max_passes": 12, "tolerance": 1e-6}, "at most 20 s"),
-        ([1e-2, 0.0], {"max_passes": 12, "tolerance": 1e-6}, "at most 20 s"),
-        ([1e-2, 9.99e-3], {"max_passes": 100_000, "tolerance": 1e-6}, "about 5 h"),
+        ([], {}, None),
+        ([None, None, None], {"max_passes": 101, "tolerance": 1e-6}, None),
+        ([1e-2, 1e-3], {"max_passes": 10_000, "tolerance": 1e-6}, None),
+        ([1e-2, 1e-3, 1e-4], {"max_passes": 10_000, "tolerance": 1e-6}, 4.0),
+        ([1e-2, 1e-3, 1e-4], {"max_passes": 4, "tolerance": 1e-6}, 2.0),
+        ([1e-3, 1e-2, 1e-1], {"max_passes": 12, "tolerance": 1e-6}, None),
+        ([1e-2, 0.0, 0.0], {"max_passes": 12, "tolerance": 1e-6}, None),
+        ([1e-2, 1e-3, 1e-4], {"max_passes": 12}, None),
     ],
 )
-def test_time_left(gains, options, says):
-    progress = Progress(quiet=False, **options)
-    for number, gain in enumerate(gains, start=1):
-        progress(passed(number, gain))
-    assert progress.time_left(passed(max(1, len(gains)), None)) == says
+def test_time_left(gains, options, left):
+    remaining = Remaining(**options)
+    climbing(remaining, gains)
+    assert remaining.seconds == left
+
+
+def test_the_last_fit_decides_how_long_it_takes():
+    remaining = Remaining(1e-6, 1000)
+    climbing(remaining, [1e-2, 1e-3, 1e-4])
+    climbing(remaining, [1e-2, 5e-3, 2.5e-3], "4-full-1")
+    assert remaining.seconds_of("3-full-1") == 4.0
+    assert remaining.seconds == remaining.seconds_of("4-full-1") == 24.0
+    remaining(CandidateDropped("4-full-1", 3, "Behind."))
+    assert remaining.seconds == 4.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(4.2, "4 s"), (89, "89 s"), (91, "2 min"), (3 * 3600, "3 h"), (4 * 86400, "4 d")]
+)
+def test_durations(seconds, says):
+    assert duration(seconds) == says
 
 
 def test_a_terminal_gets_a_table():
-    progress = Progress(max_passes=10, tolerance=1e-6)
+    progress = Progress(max_passes=100, tolerance=1e-6)
     progress(PhaseStarted("fit"))
-    progress(passed(3, 1e-3))
-    progress(passed(3, 1e-3, "4-full-1"))
+    for name in ("3-full-1", "4-full-1"):
+        climbing(progress, [1e-2, 1e-3, 1e-4], name)
     progress(CandidateDone("4-full-1", 3, True, "Converged."))
     drawn = io.StringIO()
-    Console(file=drawn, width=120).print(progress._table())
+    Console(file=drawn, width=100).print(progress._table())
     text = drawn.getvalue()
-    for part in ("distem: fit", "3-full-1", "-1.25", "1.0e-03", "500,000", "at most 14 s"):
+    for part in ("pass 3", "1 of 2 fits", "3-full-1", "-1.25", "1.0e-04", "500,000 rows/s", "about 4 s left"):
         assert part in text
     assert "4-full-1" not in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_what_is_for_pictures_is_not_logged(tmp_path):
+    with JsonLog(tmp_path / "log.jsonl", "mine", str) as log:
+        log(Shares(1, "3-full-1", {"3-full-1": [0.5, 0.5]}))
+    assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == ""
+
+
+def test_the_log_of_a_run_is_as_its_schema_says(tmp_path):
+    store(tmp_path / "data.zarr", blobs(300))
+    run(config(tmp_path, model__components=[2, 3], fit__max_passes=6))
+    lines = events(tmp_path / "run")
+    schema = Draft202012Validator(log_schema())
+    for line in lines:
+        schema.validate(line)
+    assert lines[0]["event"] == "plan"
+    assert lines[-1] == lines[-1] | {"event": "end", "status": "complete"}
+    seen = {line["event"] for line in lines}
+    assert {"phase", "pass", "timing", "candidate"} <= seen
+    with pytest.raises(ValidationError):
+        schema.validate(lines[0] | {"rows": "many"})
+
+
+def test_all_events_are_in_the_documentation():
+    told = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    for kind in kinds():
+        assert f"`{kind.event}`" in told

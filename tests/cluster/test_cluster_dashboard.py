@@ -1,0 +1,186 @@
+"""The page and the metrics on a real scheduler with separate workers, in a real browser."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack, contextmanager, suppress
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from runs import command, config_file, dataset, start, store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+PREFIX = "/user/me"
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.slow_cluster, pytest.mark.timeout(240)]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@contextmanager
+def process(*words, log):
+    with log.open("w") as out:
+        started = subprocess.Popen([sys.executable, "-m", *words], stdout=out, stderr=out)
+    try:
+        yield started
+    finally:
+        started.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(15)
+        if started.poll() is None:
+            started.kill()
+
+
+@pytest.fixture
+def scheduler(tmp_path):
+    """A scheduler with a prefix and two workers: its address, its page and its log."""
+    port, http = free_port(), free_port()
+    address = f"tcp://127.0.0.1:{port}"
+    log = tmp_path / "scheduler.log"
+    with ExitStack() as stack:
+        stack.enter_context(
+            process(
+                "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port),
+                "--dashboard-address", f"127.0.0.1:{http}", "--dashboard-prefix", PREFIX, log=log,
+            )
+        )  # fmt: skip
+        for number in range(2):
+            stack.enter_context(
+                process(
+                    "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
+                    "--local-directory", str(tmp_path / f"worker-{number}"), log=tmp_path / f"w{number}.log",
+                )
+            )  # fmt: skip
+        yield address, f"http://127.0.0.1:{http}{PREFIX}", log
+
+
+def ocean(folder, n=400_000):
+    """Rows of five groups that overlap, with units."""
+    rng = np.random.default_rng(0)
+    centres = np.array([[3.2, 8.0, 1.0], [6.0, 9.5, 4.0], [7.5, 4.0, 2.0], [4.5, 2.5, 5.5], [9.5, 7.0, 3.0]])
+    kind = rng.choice(5, size=n, p=[0.3, 0.25, 0.2, 0.15, 0.1])
+    turn = rng.normal(size=(5, 3, 3)) * 0.45 + np.eye(3) * 0.8
+    data = dataset(centres[kind] + np.einsum("nij,nj->ni", turn[kind], rng.normal(size=(n, 3))))
+    for name, (called, units) in {"a": ("air temperature", "°C"), "b": ("salinity", "g/kg")}.items():
+        data[name].attrs |= {"long_name": called, "units": units}
+    store(folder / "data.zarr", data, chunks=20_000)
+
+
+def settings(folder, address, **more):
+    changes = {"fit__max_passes": 60, "fit__restarts": 2, "fit__acceleration": "none", "fit__tolerance": 1e-9}
+    return config_file(
+        folder, name="ocean-profiles", data__scale="standard", model__components=[2, 3, 4, 5, 6],
+        cluster={"kind": "address", "address": address, "resident": False}, **{**changes, **more},
+    )  # fmt: skip
+
+
+def fetched(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def figures(page):
+    return {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(fetched(f"{page}/metrics"))
+        for sample in family.samples
+        if sample.name.startswith("distem_")
+    }
+
+
+def waited_for(wanted, seconds=60.0):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        with suppress(Exception):
+            if (found := wanted()) is not None:
+                return found
+        time.sleep(0.2)
+    raise AssertionError("It did not come about in time.")
+
+
+def test_the_page_during_a_fit(scheduler, tmp_path):
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    address, page_at, log = scheduler
+    ocean(tmp_path)
+    driver = start("run", settings(tmp_path, address))
+    try:
+        waited_for(lambda: figures(page_at).get("distem_log_likelihood"))
+        said = []
+        with playwright.sync_playwright() as p:
+            browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            page = browser.new_page(viewport={"width": 1280, "height": 1800})
+            page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+            page.on("pageerror", lambda error: said.append(str(error)))
+            page.on("response", lambda r: said.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+            page.goto(f"{page_at}/status")
+            page.click("text=Distem")
+            page.wait_for_selector(".distem.tiles")
+            first = likelihood(page)
+            second = waited_for(lambda: found if (found := likelihood(page)) > first else None)
+            assert second > first
+            time.sleep(1.0)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+            text = page.inner_text("body")
+            assert "ocean-profiles" in text
+            page.screenshot(path=shot("dashboard.png", tmp_path))
+            driver.wait(120)
+            page.wait_for_function("document.title == 'distem'")
+            waited_for(lambda: True if "complete" in page.inner_text(".badge") else None)
+            page.goto(f"{page_at}/distem?theme=dark")  # a look at it after the driver has gone
+            page.wait_for_selector(".badge.complete")
+            time.sleep(1.5)
+            page.screenshot(path=shot("dashboard-dark.png", tmp_path))
+            browser.close()
+        assert said == []
+        assert driver.returncode == 0
+    finally:
+        if driver.poll() is None:
+            driver.kill()
+        driver.communicate()
+    assert "Traceback" not in log.read_text()
+
+
+def likelihood(page):
+    tile = page.locator(".tile", has_text="log-likelihood / row").locator(".value").inner_text()
+    return float(re.sub("[−–]", "-", tile))
+
+
+def shot(name, folder):
+    """Where a screenshot goes: where it was asked for, to be looked at."""
+    return str((folder if not (kept := os.environ.get("DISTEM_SCREENSHOTS")) else type(folder)(kept)) / name)
+
+
+def test_runs_one_after_another_and_what_they_cost(scheduler, tmp_path):
+    address, page_at, log = scheduler
+    ocean(tmp_path, 200_000)
+    for number in range(2):
+        # a second run on the same scheduler, by another driver: the page is there already
+        done = command("run", settings(tmp_path, address, fit__max_passes=8, output__path=f"run-{number}"))
+        assert done.returncode == 0, done.stderr
+    found = figures(page_at)
+    assert found["distem_run_active"] == 0.0
+    assert found["distem_passes_total"] == 8.0
+    assert found["distem_rows_total"] == 8 * 200_000
+    assert found["distem_tasks_total"] > 8
+    assert found["distem_read_bytes_total"] > 0.0
+    parts = [
+        found[f"distem_{part}_seconds_total"] for part in ("reading", "computing", "reducing", "waiting")
+    ]
+    assert all(part >= 0.0 for part in parts)
+    assert found["distem_observer_seconds_total"] < 0.01 * sum(parts) + 0.05
+    assert fetched(f"{page_at}/sitemap.json").count('/distem"') == 1
+    assert "Traceback" not in log.read_text()

@@ -1,0 +1,233 @@
+"""What the scheduler remembers of a run, what it tells Prometheus, and what the driver sends."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from distem.dashboard import attach, metrics, state
+from distem.dashboard.observer import MOST_BYTES, MOST_PASSES, ToScheduler, _size
+from distem.dashboard.state import Runs, task_of
+from distem.events import (
+    CandidateDone,
+    CandidateDropped,
+    Ended,
+    PassDone,
+    PassTimed,
+    PhaseStarted,
+    Picture,
+    Planned,
+    Shares,
+    Warned,
+)
+from distem.sightings import SIDE, density, telling
+
+TOKEN = "0a1b2c3d"
+PLAN = Planned("gaussian_mixture", 1000, 3, 8, 4, 2, 2, 2, False, 4000, 1e-6, 100)
+
+
+@pytest.fixture
+def driven():
+    """A driver's observer, the messages it sent, and the runs that took them in."""
+    sent, runs = [], Runs()
+
+    def send(message):
+        sent.append(message)
+        runs.take(100.0 + len(sent), message)
+
+    begin = {"token": TOKEN, "client": "Client-1", "fresh": True}
+    return ToScheduler(send, "id", "mine", begin, lambda text: text.replace("secret", "…")), sent, runs
+
+
+def drive(observer, passes=3, seconds=1.0):
+    for event in (PLAN, PhaseStarted("fit")):
+        observer(event)
+    for number in range(1, passes + 1):
+        for name, behind in (("2-full-1", 0.5), ("3-full-1", 0.0)):
+            observer(PassDone(number, name, -1.0 / number - behind, 0.1**number, True, seconds, 1000.0))
+        observer(PassTimed(number, 2, seconds, 0.1))
+        observer(Shares(number, "3-full-1", {"3-full-1": [0.2, 0.3, 0.5]}))
+
+
+def test_a_run_as_the_scheduler_sees_it(driven):
+    observer, _, runs = driven
+    drive(observer)
+    observer(Warned("A secret is odd."))
+    observer(CandidateDone("3-full-1", 3, True, "Converged."))
+    observer(CandidateDropped("2-full-1", 3, "Behind."))
+    observer(Ended("complete", 12.0))
+    run = runs.by_id["id"]
+    assert (run.status, run.phase, run.best, run.passes) == ("complete", "fit", "3-full-1", 3)
+    assert run.candidates["3-full-1"].passes == [1, 2, 3]
+    assert run.candidates["2-full-1"].status == "dropped"
+    assert run.shares["3-full-1"][-1] == (3, [0.2, 0.3, 0.5])
+    assert list(run.said) == ["A … is odd."]
+    assert run.rows_total == 3000.0
+
+
+def test_seconds_of_a_pass_are_split(driven):
+    observer, _, runs = driven
+    drive(observer, 0)
+    run = runs.by_id["id"]
+    run.task_expected("e-step", 7, 2)
+    for worker in ("a", "b"):
+        run.task_read(0.2, 500.0)
+        run.task_done("e-step", 7, worker, 0.6, 0.05)
+    run.fold({"event": "passes", "passes": [[1, {"f": [-1.0, None]}]], "count": 1, "seconds": 1.0,
+              "step_seconds": 0.1, "rows": 1000.0})  # fmt: skip
+    last = run.timings[-1]
+    assert last["reading"] == pytest.approx(0.2)
+    assert last["computing"] == pytest.approx(0.4)
+    assert last["reducing"] == pytest.approx(0.15)
+    assert last["waiting"] == pytest.approx(0.25)
+    assert sum(last[part] for part in state.PARTS) == pytest.approx(last["seconds"])
+    assert last["bytes_per_s"] == 1000.0
+    assert (run.tasks.total, run.tasks.finished) == (2, 2)
+
+
+def test_a_slow_worker_straggles(driven):
+    observer, _, runs = driven
+    drive(observer, 0)
+    run = runs.by_id["id"]
+    run.task_expected("e-step", 1, 8)
+    for worker, seconds in (("a", 1.0), ("b", 1.1), ("c", 1.2), ("d", 3.0)):
+        run.task_done("e-step", 1, worker, seconds, 0.0)
+    assert run.stragglers() == ["d"]
+
+
+def test_a_run_that_goes_on_takes_up_where_it_was(driven):
+    observer, sent, runs = driven
+    drive(observer, 5)
+    observer(CandidateDone("3-full-1", 5, True, "Converged."))
+    observer(Ended("interrupted", 1.0))
+    again = [{**sent[0], "begin": {**sent[0]["begin"], "fresh": False, "client": "Client-2"}}]
+    again += [{"run": "id", "name": "mine", "events": [
+        {"event": "passes", "passes": [[4, {"3-full-1": [-0.2, None]}]], "count": 1, "seconds": 1.0,
+         "step_seconds": 0.0, "rows": 10.0}]}]  # fmt: skip
+    for message in again:
+        runs.take(200.0, message)
+    fit = runs.by_id["id"].candidates["3-full-1"]
+    assert (fit.passes, fit.log_likelihood[-1], fit.status) == ([1, 2, 3, 4], -0.2, "running")
+    runs.client_gone("Client-1")
+    assert runs.by_id["id"].status == "running"
+    runs.client_gone("Client-2")
+    assert runs.by_id["id"].status == "driver gone"
+
+
+def test_the_log_alone_makes_the_same_state(driven):
+    observer, sent, runs = driven
+    drive(observer, 7)
+    other = Runs()
+    other.replay(enumerate(pickle.loads(pickle.dumps(sent))))
+    assert other.by_id["id"].candidates == runs.by_id["id"].candidates
+
+
+def test_nothing_grows_without_bound(driven):
+    observer, sent, runs = driven
+    drive(observer, 5000, seconds=0.001)
+    observer(Ended("complete", 1.0))
+    run = runs.by_id["id"]
+    assert run.candidates["3-full-1"].passes[-1] == 5000
+    assert len(run.candidates["3-full-1"].passes) <= state.MOST_POINTS
+    assert len(run.timings) <= state.MOST_POINTS
+    assert max(len(e["passes"]) for m in sent for e in m["events"] if e["event"] == "passes") <= MOST_PASSES
+    assert run.passes_total == 5000
+    assert all(_size(message) <= MOST_BYTES for message in sent)
+    for number in range(20):
+        runs.take(1.0, {**sent[0], "run": f"other-{number}"})
+    assert len(runs.by_id) == state.MOST_RUNS
+
+
+def test_large_messages_go_without_their_pictures(driven):
+    observer, sent, _ = driven
+    drive(observer, 1)
+    observer(Shares(2, "3-full-1", {f"c{i}": [0.1] * 200 for i in range(50)}))
+    observer(Ended("complete", 1.0))
+    assert all(_size(message) <= MOST_BYTES for message in sent)
+    assert not any(e["event"] == "shares" for e in sent[-1]["events"])
+    assert sent[-1]["events"][-1]["event"] == "end"
+
+
+def test_metrics_parse_and_are_few(driven):
+    observer, _, runs = driven
+    drive(observer)
+    observer(PhaseStarted("assign"))
+    runs.by_id["id"].task_expected("e-step", 1, 4)
+    for name, phase in (("id-2", "other"), ("id-3", 'odd "name"\n')):
+        runs.take(5.0, {"run": name, "name": phase, "events": [PLAN.as_dict()]})
+    registry = CollectorRegistry()
+    registry.register(metrics.Collector(runs))
+    families = list(text_string_to_metric_families(generate_latest(registry).decode()))
+    assert families
+    samples = [sample for family in families for sample in family.samples]
+    assert all(family.name.startswith("distem_") for family in families)
+    assert all(set(sample.labels) == {"run", "phase"} for sample in samples)
+    assert all(s.name.endswith("_total") for f in families if f.type == "counter" for s in f.samples)
+    assert all(family.documentation for family in families)
+    mine = {s.name: s.value for s in samples if s.labels["run"] == "mine"}
+    assert mine["distem_passes_total"] == 3.0
+    assert mine["distem_rows_total"] == 3000.0
+    assert mine["distem_log_likelihood"] == pytest.approx(-1.0 / 3.0)
+    assert len(samples) <= 3 * (len(metrics.GAUGES) + len(metrics.COUNTERS))
+
+
+def test_grafana_asks_for_metrics_that_there_are():
+    text = (Path(__file__).parents[3] / "docs" / "grafana" / "distem.json").read_text(encoding="utf-8")
+    board = json.loads(text)
+    known = set(metrics.GAUGES) | {f"{name}_total" for name in metrics.COUNTERS}
+    asked = [t["expr"] for panel in board["panels"] for t in panel.get("targets", [])]
+    assert len(asked) >= 8
+    for expression in asked:
+        names = [w for w in expression.replace("(", " ").replace("{", " ").split() if w.startswith("distem_")]
+        assert names
+        assert set(names) <= known, expression
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        (f"e-step-{TOKEN}-12-0", ("e-step", TOKEN, 12)),
+        (f"load-{TOKEN}-3-7-again1", ("load", TOKEN, 3)),
+        (f"merge-{TOKEN}-3-0-8", ("merge", TOKEN, 3)),
+        ("sum-0a1b2c3d4e5f", None),
+        (("e-step", 0), None),
+    ],
+)
+def test_keys_tell_what_a_task_does(key, found):
+    assert task_of(key) == found
+
+
+def test_the_plugin_needs_no_distem_where_it_arrives():
+    packed = pickle.dumps(attach._by_value())
+    code = (
+        "import pickle, sys; sys.modules['distem'] = None\n"
+        "plugin = pickle.loads(sys.stdin.buffer.read())\n"
+        "print(type(plugin).__name__, plugin.name, plugin.runs.by_id)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=packed, capture_output=True, check=True)
+    assert done.stdout.decode().startswith("LivePage distem-live-")
+
+
+def test_the_two_axes_are_those_on_which_components_lie_apart():
+    means = np.array([[0.0, 5.0, 0.1], [0.0, -5.0, 0.4]])
+    score = telling(np.array([0.5, 0.5]), means, np.stack([np.eye(3)] * 2))
+    assert list(np.argsort(-score)) == [1, 2, 0]
+    assert score[0] == 0.0
+
+
+def test_a_density_image_lies_where_the_rows_do():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5000, 2)) * [1.0, 10.0] + [3.0, -7.0]
+    image = density(values, np.ones(5000))
+    tones = np.frombuffer(image["counts"], np.uint8).reshape(SIDE, SIDE)
+    y, x = np.unravel_index(tones.astype(float).argmax(), tones.shape)
+    assert abs(image["x"][0] + (x + 0.5) / SIDE * (image["x"][1] - image["x"][0]) - 3.0) < 1.5
+    assert abs(image["y"][0] + (y + 0.5) / SIDE * (image["y"][1] - image["y"][0]) + 7.0) < 15.0
+    picture = Picture("a", 1, ["x", "y"], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [1.0], image)
+    assert _size(picture.as_dict()) < 8000
