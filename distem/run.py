@@ -230,6 +230,10 @@ def _attempt(
 def _let_watch(session: Session, until: ExitStack, observers: tuple[Observer, ...]) -> None:
     """Show the run on the dashboard of its cluster, where there is one, as long as it lasts."""
     client = getattr(session.executor, "client", None)
+    if session.config.cluster.performance_report:
+        from distem.dashboard.performance import reported
+
+        until.enter_context(reported(client, session.folder.dask_report, session.observe))
     if client is None or getattr(session.executor, "dashboard", None) is None:
         return
     from distem.dashboard.attach import watched

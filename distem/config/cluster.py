@@ -40,6 +40,10 @@ class ClusterConfig(Section):
         description="Seconds from SIGTERM or SIGINT in which the run ends in order; then it ends as it is, "
         "the last checkpoint standing.",
     )
+    performance_report: bool = Field(
+        default=False,
+        description="Save Dask's own performance report of the run as dask-report.html in the run folder.",
+    )
 
     def build(self, locate: Callable[[str], str]) -> Executor:
         """Start or join the cluster; `locate` is that of the whole config."""

@@ -235,7 +235,7 @@ class Page:
             ("pass", str(run.passes), f"{running} of {len(run.candidates)} fits running"),
             (
                 "log-likelihood / row",
-                "–" if best is None else f"{best.log_likelihood[-1]:.6g}",
+                "–" if best is None else f"{best.log_likelihood[-1]:#.6g}",
                 run.best or "",
             ),
             (
@@ -285,7 +285,7 @@ class Page:
             lines.append(
                 f'<tr class="{"gone" if gone else "best" if name == best else ""}">'
                 f'<td class="l"><span class="dot" style="background:{dot}"></span>{html.escape(name)}</td>'
-                f"<td>{fit.passes[-1]}</td><td>{fit.log_likelihood[-1]:.9g}</td>"
+                f"<td>{fit.passes[-1]}</td><td>{fit.log_likelihood[-1]:#.9g}</td>"
                 f"<td>{'–' if gain is None else f'{gain:.1e}'}</td><td>{fit.status}</td>"
                 f'<td class="l why">{html.escape(fit.reason)}</td></tr>'
             )

@@ -21,6 +21,7 @@ CONTENTS = (
     "config.yaml",
     "log.jsonl",
     "report.html",
+    "dask-report.html",
     "result.zarr",
     "checkpoint.zarr",
     "label_images",
@@ -81,6 +82,11 @@ class RunFolder:
     def report(self) -> Path:
         """The report."""
         return self.path / "report.html"
+
+    @property
+    def dask_report(self) -> Path:
+        """Dask's own, where it was asked for."""
+        return self.path / "dask-report.html"
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return the manifest, or None where there is none.

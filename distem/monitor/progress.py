@@ -142,7 +142,7 @@ class Progress:
             seconds = self._remaining.seconds_of(event.candidate)
             table.add_row(
                 event.candidate,
-                f"{event.log_likelihood:.9g}",
+                f"{event.log_likelihood:#.9g}",
                 "" if event.gain_left is None else f"{event.gain_left:.1e}",
                 "" if seconds is None else f"about {duration(seconds)}",
                 style="bold" if number == 0 else "",
