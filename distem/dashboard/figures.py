@@ -21,7 +21,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from distem.dashboard.looks import PART_COLOURS, SANS, Theme, colour, ramp
-from distem.dashboard.state import PARTS, STRAGGLES, Run
+from distem.dashboard.state import PARTS, STRAGGLES, WITHOUT, Run
 
 TURN = np.linspace(0.0, 2.0 * math.pi, 73)
 MOST_BARS = 24
@@ -81,7 +81,7 @@ def _legend(made: Any, theme: Theme, place: str = "right", **more: Any) -> None:
 
 def kind(name: str) -> str:
     """What restarts of a candidate have in common: its name without the last number."""
-    head, _, tail = name.partition(",")[0].rpartition("-")
+    head, _, tail = name.partition(WITHOUT)[0].rpartition("-")
     return head if head and tail.isdigit() else name
 
 
@@ -465,7 +465,7 @@ class Workers:
             "done": done,
             "colour": [self._theme.alert if late else colour(0) for late in slow],
             "text": [
-                f"{count}   straggles: {pace[w]:.1f} × the median" if late else str(count)
+                f"{count}   slow: {pace[w]:.1f} × median" if late else str(count)
                 for w, count, late in zip(shown, done, slow, strict=True)
             ],
             "name": labels,

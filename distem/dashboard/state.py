@@ -21,6 +21,9 @@ MOST_WORKERS = 200
 STRAGGLES = 1.5
 """A worker straggles when its tasks take so many times the median worker's."""
 
+WITHOUT = " without fold "
+"""What names of fits say that never see a share of the rows: their likelihoods are of other rows."""
+
 PARTS = ("reading", "computing", "reducing", "waiting")
 _KEY = re.compile(r"^([a-z][a-z-]*?)-([0-9a-f]{8})-(\d+)(?:-|$)")
 
@@ -207,10 +210,12 @@ class Run:
 
     @property
     def best(self) -> str | None:
-        """The candidate with the highest log-likelihood."""
-        seen = {name: c.log_likelihood[-1] for name, c in self.candidates.items() if c.log_likelihood}
-        if self.leading in seen:
-            return self.leading
+        """The candidate with the highest log-likelihood, of those that see all rows."""
+        seen = {
+            name: c.log_likelihood[-1]
+            for name, c in self.candidates.items()
+            if c.log_likelihood and WITHOUT not in name
+        }
         return max(seen, key=lambda name: seen[name]) if seen else None
 
     def task_expected(self, name: str, number: int, count: int) -> None:

@@ -163,12 +163,12 @@ def test_the_log_of_a_run_is_as_its_schema_says(tmp_path):
     schema = Draft202012Validator(log_schema())
     for line in lines:
         schema.validate(line)
-    assert lines[0]["event"] == "plan"
+    assert [line["event"] for line in lines if line["phase"] is None][-1] == "plan"
     assert lines[-1] == lines[-1] | {"event": "end", "status": "complete"}
     seen = {line["event"] for line in lines}
     assert {"phase", "pass", "timing", "candidate"} <= seen
     with pytest.raises(ValidationError):
-        schema.validate(lines[0] | {"rows": "many"})
+        schema.validate(lines[-1] | {"seconds": "many"})
 
 
 def test_all_events_are_in_the_documentation():

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from distem.dashboard import attach, metrics, state
+from distem.dashboard.figures import kind
 from distem.dashboard.observer import MOST_BYTES, MOST_PASSES, ToScheduler, _size
 from distem.dashboard.state import Runs, task_of
 from distem.events import (
@@ -203,6 +204,7 @@ def test_keys_tell_what_a_task_does(key, found):
     assert task_of(key) == found
 
 
+@pytest.mark.slow_cluster  # another process that imports distributed and Bokeh
 def test_the_plugin_needs_no_distem_where_it_arrives():
     packed = pickle.dumps(attach._by_value())
     code = (
@@ -231,3 +233,11 @@ def test_a_density_image_lies_where_the_rows_do():
     assert abs(image["y"][0] + (y + 0.5) / SIDE * (image["y"][1] - image["y"][0]) + 7.0) < 15.0
     picture = Picture("a", 1, ["x", "y"], [[0.0, 0.0]], [[[1.0, 0.0], [0.0, 1.0]]], [1.0], image)
     assert _size(picture.as_dict()) < 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "of"),
+    [("3-full-2", "3-full"), ("3-full-1 without fold 2", "3-full"), ("3", "3"), ("odd", "odd")],
+)
+def test_restarts_of_a_candidate_share_a_colour(name, of):
+    assert kind(name) == of
