@@ -15,8 +15,9 @@ from matplotlib.colors import to_hex
 import distem
 from distem import plot
 from distem.errors import ConfigError
-from distem.report.draw import draw
+from distem.report import overlap
 from distem.report.kinds import states
+from distem.report.reading import read
 from distem.report.svg import onto
 
 IMAGES = Path(__file__).parent / "images"
@@ -71,9 +72,11 @@ def test_a_plot_returns_the_axes_it_drew_into(folder: Path, function: Callable[.
 
 
 def test_the_report_is_as_it_was_after_plots(folder: Path) -> None:
-    before = draw(folder).read_bytes()
-    plot.components(folder)
-    assert draw(folder).read_bytes() == before
+    run = read(folder)
+    before = overlap.matrix(run).svg
+    plot.overlap(folder)
+    assert overlap.matrix(run).svg == before
+    assert "var(--" in before
 
 
 def test_names_and_units_of_the_data_are_on_the_axes(folder: Path) -> None:
