@@ -123,7 +123,8 @@ def stand():
     GATE.wait(20)
 
 
-def test_what_stands_still_is_ended_with_its_name(client):
+def test_what_stands_still_is_ended_with_its_name(client, monkeypatch):
+    monkeypatch.setattr("distem.execution.dask.vigil.SILENT", 1.2)  # heartbeats come twice a second
     GATE.clear()
     try:
         with pytest.raises(Interrupted) as ended:
@@ -166,6 +167,7 @@ def test_causes(monkeypatch, before, after, words):
 
 def test_a_full_disk_is_seen(client, monkeypatch):
     monkeypatch.setattr("distem.execution.dask.vigil._FULL", 0.0)
+    monkeypatch.setattr("distem.execution.dask.vigil.SILENT", 1.2)
     GATE.clear()
     try:
         with pytest.raises(Interrupted, match=r"the disk that worker .* spills to, .*, is full"):
