@@ -28,7 +28,7 @@ test: $(VENV)/.compiled  ## all tests but those of test-cluster
 # Debian packages where there is apt and root; what is lacking all the same is skipped, and the table says so
 $(VENV)/.cluster-test: $(VENV)/.compiled
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime; fi
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime slurm-wlm munge; fi
 	touch $@
 
 test-cluster: $(VENV)/.cluster-test  ## real faults, one after the other; ends with a table
