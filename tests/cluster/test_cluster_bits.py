@@ -86,8 +86,7 @@ def scaled(cluster, workers):
     return cluster.scheduler_address
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize("partitions", [1, 3, 37])
+@pytest.mark.parametrize(("workers", "partitions"), [(1, 1), (1, 37), (2, 3), (4, 37)])
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
 def test_any_workers_and_partitions(folder, small, cluster, tmp_path, workers, partitions, resident):
     address = scaled(cluster, workers)

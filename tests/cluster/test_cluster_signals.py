@@ -94,7 +94,7 @@ def test_a_signal_ends_a_run_in_order(folder, cluster, number, group):
     assert not (run / "checkpoint.zarr").exists()
 
 
-@pytest.mark.parametrize("moment", ["scan", "pass 2", "pass 7", "assign"])
+@pytest.mark.parametrize("moment", ["scan", "pass 7", "assign"])
 def test_a_killed_run_goes_on(folder, moment):
     kind, _, number = moment.partition(" ")
     run = folder / f"killed-{kind}{number}"

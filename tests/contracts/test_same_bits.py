@@ -20,8 +20,8 @@ from distem.models.mixture import Mixture
 # ragged, with chunks that are empty or hold one row
 SIZES = (311, 0, 1, 97, 500, 3, 0, 260, 129, 64, 1, 402, 7, 200, 0, 33, 150, 842)
 ROWS = sum(SIZES)
-PARTITIONS = (1, 2, 3, 7, 16, 64)
-PASSES = 6
+PARTITIONS = (1, 3, 7, 64)
+PASSES = 4
 
 
 @pytest.fixture(scope="module", params=NAMES)

@@ -14,7 +14,7 @@ OPTIONS = {
     "model__components": [2, 3],
     "model__covariance": ["full", "tied"],
     "fit__init": "kmeans||",
-    "fit__max_passes": 8,
+    "fit__max_passes": 5,
     "fit__acceleration": "anderson",
 }
 

@@ -82,7 +82,9 @@ def test_interrupted_after_any_pass(data, tmp_path, case):
     run(made(data, whole, **CASES[case]))
     passes = max(line["pass"] for line in events(whole) if line["event"] == "pass")
     assert passes >= 4
-    for number in range(1, passes + 1):
+    # anywhere is for one of them; what follows a first, a middle and a last pass is for all
+    any_pass = range(1, passes + 1)
+    for number in any_pass if case.startswith("anderson") else {1, passes // 2 + 1, passes}:
         place = tmp_path / f"after-{number}"
         cfg = made(data, place, **CASES[case])
         with pytest.raises(Interrupted):
