@@ -208,7 +208,7 @@ def _opened(path: str, options: str) -> Any:
         except UnidentifiedImageError as error:
             remedy = "Check data.path."
             if path.lower().endswith((".tif", ".tiff")):
-                remedy += " A raster of many or deep bands is read from Zarr or NetCDF: convert it, as by rioxarray."
+                remedy += " A raster of many or deep bands is read from Zarr or NetCDF: convert it."
             raise DataError(f"{path} cannot be opened as an image: {reason(error)}.", remedy) from error
     return image
 

@@ -88,6 +88,8 @@ def test_the_report_says_so(done):
     assert "k-means: round clusters, hard edges" in text
     assert "k-means against the known groups" in text
     assert manifest(done / "run")["status"] == "complete"
+    assert "Rows most in doubt" in text
+    assert "all of it" in text
 
 
 def test_blocks_and_workers_have_no_say(tmp_path):

@@ -16,7 +16,10 @@ from distem.report.reading import Found
 from distem.report.section import Section, Table
 from distem.report.svg import LARGE_PANEL, Picture, canvas, label, picture
 from distem.report.words import count, number, share, short, whole
-from distem.types import Ints
+from distem.types import Ints, Rows
+
+DOUBTFUL = 5
+"""So many rows that are halfway are shown."""
 
 _MEASURES = {
     "ari_soft": "the mixture against the known groups",
@@ -47,7 +50,7 @@ def sections(run: Found) -> Sequence[Section]:
             "Hard against soft: k-means on the same rows",
             text,
             _pictures(run, found),
-            (_measures(found), _crossed(sure, split)),
+            (_measures(found), _crossed(sure, split), *_halfway(run, found)),
         ),
     )
 
@@ -58,6 +61,35 @@ def _measures(found: xr.Dataset) -> Table:
         "Adjusted Rand index: 1 is agreement, 0 what chance would give",
         ("compared", "index"),
         tuple(rows),
+    )
+
+
+def _halfway(run: Found, found: xr.Dataset) -> tuple[Table, ...]:
+    """The sample's rows that are most in doubt: what either model says of them."""
+    rows = np.argsort(-run.uncertainty, kind="stable")[:DOUBTFUL]
+    rows = rows[run.uncertainty[rows] > float(found.attrs["split_above"])]
+    if not len(rows):
+        return ()
+    soft = FittedModel.from_dataset(run.model)
+    x = soft.transform.forward_means(run.values[rows])
+    shares = np.asarray(soft.assign(Rows(x)).probability)
+    hard = soft.transform.forward_means(found["hard_means"].values)
+    away = np.sqrt(((x[:, None] - hard[None]) ** 2).sum(axis=-1))
+    telling = run.telling[:2]
+    lines = []
+    for at, row in enumerate(rows):
+        said = [f"{share(float(shares[at, k]))} {k}" for k in np.argsort(-shares[at], kind="stable")[:2]]
+        near = np.argsort(away[at], kind="stable")[:2]
+        ways = " against ".join(number(float(away[at, c]), 3) for c in near)
+        values = (number(float(run.values[row, j]), 4) for j in telling)
+        lines.append((str(at + 1), *values, ", ".join(said), f"all of it {near[0]}", ways))
+    heads = ("row", *(short(run.features[j], 20) for j in telling))
+    return (
+        Table(
+            "Rows most in doubt: the mixture shares them out, k-means gives each whole to the nearest centre",
+            (*heads, "the mixture", "k-means", "distance of the nearest two"),
+            tuple(lines),
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.patches import Patch
 
 from distem.report.colours import component, ink
 from distem.report.frames import frame
@@ -35,7 +36,7 @@ def sections(run: Found) -> Sequence[Section]:
         found.insert(0, _decoded(run, series))
     scores = run.group("sequences")
     if scores is not None:
-        found.append(_scores(scores))
+        found.append(_scores(scores, series))
     return tuple(found)
 
 
@@ -69,6 +70,13 @@ def _stretch(run: Found, series: xr.Dataset, sequence: int, feature: int) -> Pic
             axes.plot(
                 numbers, mine, linestyle="", marker=".", markersize=2.5, color=component(int(state)), zorder=2
             )
+        seen = np.unique(states[states >= 0]).tolist()
+        patches = [Patch(color=component(int(s)), label=f"state {s}") for s in seen]
+        if 0 < len(patches) <= MOST_NUMBERS:
+            axes.legend(
+                handles=patches, ncols=len(patches), loc="lower right", bbox_to_anchor=(1.0, 1.0),
+                frameon=False, fontsize=8, borderaxespad=0.1, handlelength=1.0,
+            )  # fmt: skip
         _band(axes, states, values)
         _dates(axes, x)
         along = str(series.attrs.get("dimension", "row"))
@@ -156,6 +164,12 @@ def _chain(run: Found) -> Section:
 _WORDS = {"gaussian": "Gaussian numbers", "poisson": "counts", "categorical": "one of some symbols"}
 
 
+def _called(sequence: int, names: Sequence[str]) -> str:
+    """The number of a sequence, and its name where it is one of those that are shown."""
+    name = names[sequence] if sequence < len(names) else ""
+    return f"{sequence}: {name}" if name else str(sequence)
+
+
 def _probability(value: float) -> str:
     """Three digits behind the point, and what would not show there as a bound."""
     if value >= 5e-4:
@@ -195,7 +209,8 @@ def transition_matrix(transition: Float64) -> Picture:
         )
 
 
-def _scores(scores: xr.Dataset) -> Section:
+def _scores(scores: xr.Dataset, series: xr.Dataset | None) -> Section:
+    called = [] if series is None else [str(name) for name in series["sequence_name"].values]
     rows, total = scores["rows"].values, scores["log_likelihood"].values
     each = total / np.maximum(rows, 1)
     order = np.argsort(each)
@@ -204,7 +219,10 @@ def _scores(scores: xr.Dataset) -> Section:
     table = Table(
         "Sequences by log-likelihood per row, the worst first",
         ("sequence", "rows", "log-likelihood", "per row"),
-        tuple((str(i), whole(rows[i]), number(float(total[i]), 6), number(float(each[i]), 4)) for i in order),
+        tuple(
+            (_called(int(i), called), whole(rows[i]), number(float(total[i]), 6), number(float(each[i]), 4))
+            for i in order
+        ),
     )
     text = f"{whole(len(rows))} sequences of {whole(rows.min())} to {whole(rows.max())} rows."
     return Section("sequences", "Scores of the sequences", text, (), (table,))
