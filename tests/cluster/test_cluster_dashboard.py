@@ -178,5 +178,6 @@ def test_runs_one_after_another(scheduler, tmp_path):
     ]
     assert all(part >= 0.0 for part in parts)
     assert found["distem_observer_seconds_total"] > 0.0
-    assert fetched(f"{page_at}/sitemap.json").count('/distem"') == 1
+    assert fetched(f"{page_at}/status").count('href="distem"') == 1
+    assert 'href="distem"' in fetched(f"{page_at}/distem")
     assert "Traceback" not in log.read_text()
