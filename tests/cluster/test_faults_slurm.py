@@ -109,11 +109,16 @@ def test_a_job_is_queued_again_and_goes_on(job, slurm, tmp_path, fault):
         said(slurm, "sbatch", "-p", "urgent", "--exclusive", "--output=/dev/null", "--wrap", "true")
     elif fault == "node lost":
         said(slurm, "scontrol", "update", f"NodeName={host}", "State=DOWN", "Reason=test")
-        said(slurm, "scontrol", "update", f"NodeName={host}", "State=RESUME")
+        until(
+            lambda: "PENDING" in said(slurm, "squeue", "-h", "-j", number, "-o", "%T"), "a job queued again"
+        )
     else:
         said(slurm, "scancel", "-b", "-s", "USR1", number)
 
     def complete():
+        if fault == "node lost":  # it may be tried on the node before that has cleared up, and held
+            said(slurm, "scontrol", "update", f"NodeName={host}", "State=RESUME")
+            said(slurm, "scontrol", "release", number)
         said(slurm, "scontrol", "update", f"JobId={number}", "StartTime=now")  # else it rests for two minutes
         run = tmp_path / "run"
         return (run / "manifest.json").exists() and manifest(run)["status"] == "complete"

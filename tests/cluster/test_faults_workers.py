@@ -78,7 +78,8 @@ def test_the_scheduler_killed_and_restarted(job, tmp_path):
         scheduler.kill()
         code, err = end(process)
     assert code in (0, 75), err
-    assert "Traceback" not in err
+    # Dask's own threads may have logged a lost connection before
+    assert code == 0 or "Run the same command to go on." in err.splitlines()[-1], err
     with dask_cluster(tmp_path, port):
         job.until_done(path)
     job.survived(name, tally)
