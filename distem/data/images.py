@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from distem.data._names import need, no_such
 from distem.data.files import Held, expand, frozen, open_binary, stamp
+from distem.data.geotiff import is_geotiff, open_geotiff
 from distem.data.grid import Box, Grid, leading_sizes, rows_per_chunk
 from distem.data.rows import NoCoordinates, choose
 from distem.data.source import Raw, Source, reason
@@ -119,6 +120,7 @@ def open_image(
 
     The dimensions are (y, x), of a stack (image, y, x). The features are red, green, blue, gray, or
     band_0 ...; alpha only if it is named. Where it is not, pixels without any opacity are missing.
+    A GeoTIFF is read by `open_geotiff`.
     """
     if weights is not None:
         raise ConfigError(f"weights is '{weights}', but images have none.", "Leave data.weights out.")
@@ -136,6 +138,8 @@ def open_image(
             f"sample_dims are {', '.join(sample_dims)}, but images have {', '.join(dims)}.",
             "Leave sample_dims out.",
         )
+    if not stacked and is_geotiff(files[0]):
+        return open_geotiff(files[0], features, block_rows)
     first, names = _pixels(files[0], options)
     for file in files[1:]:
         size, bands = _size(file, options)
@@ -208,7 +212,7 @@ def _opened(path: str, options: str) -> Any:
         except UnidentifiedImageError as error:
             remedy = "Check data.path."
             if path.lower().endswith((".tif", ".tiff")):
-                remedy += " A raster of many or deep bands is read from Zarr or NetCDF: convert it."
+                remedy += " Of a raster of many or deep bands one local file is read, or Zarr or NetCDF."
             raise DataError(f"{path} cannot be opened as an image: {reason(error)}.", remedy) from error
     return image
 

@@ -1,0 +1,124 @@
+"""GeoTIFF as input: windows, names, missing pixels, place on Earth, the labels of the same raster in Zarr."""
+
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+from numpy.testing import assert_array_equal
+from test_pictures import WGS84, fitted, raster
+
+from distem.data.open import open_source
+from distem.errors import ConfigError, DamagedChunkError, DataError
+
+rasterio = pytest.importorskip("rasterio")
+
+PLACE = (8.0, 0.02, 0.0, 48.0, 0.0, -0.02)
+TILED = {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}
+STRIPED = {"tiled": False, "blockysize": 5, "interleave": "band"}
+
+
+def write(path, values, names=(), place=PLACE, crs=WGS84, **layout):
+    """A GeoTIFF of (band, y, x)."""
+    count, height, width = values.shape
+    about = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": values.dtype}
+    about |= {"transform": rasterio.Affine.from_gdal(*place), "crs": crs} if place else {}
+    with rasterio.open(path, "w", **about, **layout) as file:
+        file.write(values)
+        for j, name in enumerate(names):
+            file.set_band_description(j + 1, name)
+
+
+def whole(source):
+    return source.window(tuple(slice(0, n) for n in source.shape))[0]
+
+
+@pytest.mark.parametrize("layout", [TILED, STRIPED], ids=["tiled", "striped"])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_windows_have_the_files_values(tmp_path, layout, dtype):
+    values = np.random.default_rng(0).integers(0, 255, (5, 37, 50)).astype(dtype)
+    write(tmp_path / "a.tif", values, **layout)
+    source = open_source("image", str(tmp_path / "a.tif"), block_rows=300)
+    assert source.features == tuple(f"band_{j}" for j in range(5))
+    assert source.dtype == dtype
+    assert source.grid.n_chunks > 2
+    assert all(size % 16 == 0 for size in source.grid.chunks[0][:-1]) or layout is STRIPED
+    for chunk in range(source.grid.n_chunks):
+        found, _ = source.read(range(chunk, chunk + 1))
+        region = values[:, *source.grid.region(chunk)]
+        assert_array_equal(found, np.moveaxis(region, 0, -1).reshape(-1, 5))
+    assert source.reading_nbytes > 37 * 50 * 5 * np.dtype(dtype).itemsize
+
+
+def test_small_tiles_are_joined_and_strips_stay_whole(tmp_path):
+    values = np.zeros((2, 700, 600), "u1")
+    write(tmp_path / "a.tif", values, **TILED)
+    write(tmp_path / "b.tif", values, **STRIPED)
+    tiles = open_source("image", str(tmp_path / "a.tif"), block_rows=10_000).grid
+    assert [sizes[0] for sizes in tiles.chunks] == [96, 112]
+    strips = open_source("image", str(tmp_path / "b.tif"), block_rows=10_000).grid
+    assert [sizes[0] for sizes in strips.chunks] == [20, 600]
+
+
+def test_bands_by_their_descriptions(tmp_path):
+    values = np.arange(3 * 4 * 5, dtype="u2").reshape(3, 4, 5)
+    write(tmp_path / "a.tif", values, names=("B02", "B03", "B08"))
+    source = open_source("image", str(tmp_path / "a.tif"), ["B08", "B02"])
+    assert_array_equal(whole(source), values[[2, 0]].reshape(2, -1).T)
+    with pytest.raises(DataError, match="B04"):
+        open_source("image", str(tmp_path / "a.tif"), ["B04"])
+
+
+def test_pixels_without_data_or_opacity_are_missing(tmp_path):
+    values = np.random.default_rng(1).integers(1, 9, (4, 6, 7)).astype("u1")
+    values[:, 2, 3] = 0
+    write(tmp_path / "a.tif", values[:3], nodata=0)
+    write(tmp_path / "b.tif", values, photometric="rgb", alpha="yes")
+    for name in "ab":
+        source = open_source("image", str(tmp_path / f"{name}.tif"))
+        assert source.features == ("red", "green", "blue")
+        assert source.stored_dtype == "u1"
+        missing = np.isnan(whole(source)).reshape(6, 7, 3)
+        assert missing[2, 3].all()
+        assert missing.sum() == 3
+
+
+def test_labels_and_place_are_those_of_the_same_raster_in_zarr(tmp_path):
+    pixels, truth = raster(tmp_path)
+    write(tmp_path / "a.tif", np.moveaxis(pixels, -1, 0), nodata=0, photometric="rgb", **TILED)
+    folder = fitted(tmp_path, data__kind="image", data__path=str(tmp_path / "a.tif"), data__features=None)
+    with rasterio.open(tmp_path / "a.tif") as given, rasterio.open(folder / "label_images/label.tif") as made:
+        assert made.crs == given.crs
+        assert made.transform == given.transform
+    with xr.open_datatree(folder / "result.zarr", engine="zarr") as tree:
+        result = tree["assignment"].to_dataset().load()
+    assert_array_equal(result.label, truth)  # test_pictures shows the same of Zarr
+    assert result.label.dims == ("y", "x")
+    np.testing.assert_allclose(result.y[:2], [47.99, 47.97])
+    assert rasterio.CRS.from_wkt(result.spatial_ref.attrs["crs_wkt"]).to_epsg() == 4326
+
+
+def test_a_turned_raster_has_its_transform_and_no_axes(tmp_path):
+    write(tmp_path / "a.tif", np.ones((1, 4, 5), "u1"), place=(1.0, 0.5, 0.1, 2.0, 0.2, -0.5))
+    found = open_source("image", str(tmp_path / "a.tif")).reader.coordinates()
+    assert set(found) == {"spatial_ref"}
+    assert found["spatial_ref"].attrs["GeoTransform"] == "1.0 0.5 0.1 2.0 0.2 -0.5"
+
+
+def test_a_damaged_tile_is_named(tmp_path):
+    values = np.random.default_rng(2).integers(0, 255, (1, 64, 64)).astype("u1")
+    write(tmp_path / "a.tif", values, **TILED)
+    source = open_source("image", str(tmp_path / "a.tif"), block_rows=256)
+    held = bytearray((tmp_path / "a.tif").read_bytes())
+    held[-40:] = bytes(40)  # of the last tile
+    (tmp_path / "a.tif").write_bytes(held)
+    source.read(range(1))
+    with pytest.raises(DamagedChunkError, match=r"a\.tif at row 48, column 48"):
+        source.read(range(source.grid.n_chunks))
+
+
+def test_without_rasterio_the_remedy_is_told(tmp_path, monkeypatch):
+    write(tmp_path / "a.tif", np.ones((5, 4, 5), "u2"))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(ConfigError, match=r"needs rasterio.*distem\[geotiff\]"):
+        open_source("image", str(tmp_path / "a.tif"))
