@@ -48,12 +48,12 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
     ----------
     n_clusters : int
         Number of clusters.
-    init : {"k-means||", "k-means++", "random"} or array-like, shape (n_clusters, d)
+    init : {"k-means||", "k-means++", "random"}, callable or array-like, shape (n_clusters, d)
         How a start is made, or the first centres. "k-means||" [2]_ looks at all rows, in five passes; the
-        others at a sample of 20,000.
-    n_init : int
+        others at a sample of 20,000, which a callable ``init(X, n_clusters, random_state)`` gets as well.
+    n_init : int or "auto"
         Starts; the one with the least inertia is kept. All starts share each pass over the data; given
-        centres are one start.
+        centres are one start. "auto" is 10 for "random" and a callable, else 1, as in scikit-learn.
     max_iter : int
         Largest number of iterations.
     tol : float
@@ -63,6 +63,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         Print minus the inertia of every `verbose_interval`-th pass to the log "distem".
     random_state : int, RandomState or None
         Decides every random choice; for one of them the result does not depend on the executor.
+    copy_x : bool
+        Scikit-learn's; the input is never changed.
+    algorithm : {"lloyd", "elkan"}
+        Scikit-learn's; both name Lloyd's iterations, which are exact here as there.
     init_scale : {"none", "whiten"}
         Units in which a start measures distance: the data's, or whitened by its covariance.
     client : distributed.Client or None
@@ -104,13 +108,15 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_clusters": [Interval(Integral, 1, None, closed="left")],
-        "init": [StrOptions(set(_INITS)), "array-like"],
-        "n_init": [Interval(Integral, 1, None, closed="left")],
+        "init": [StrOptions(set(_INITS)), callable, "array-like"],
+        "n_init": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0.0, None, closed="left")],
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
+        "copy_x": ["boolean"],
+        "algorithm": [StrOptions({"lloyd", "elkan"})],
         "init_scale": [StrOptions({"none", "whiten"})],
         "client": [object, None],
     }
@@ -123,12 +129,14 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         n_clusters: int = 8,
         *,
         init: Any = "k-means||",
-        n_init: int = 1,
+        n_init: int | str = 1,
         max_iter: int = 300,
         tol: float = 1e-4,
         verbose: int = 0,
         verbose_interval: int = 10,
         random_state: Any = None,
+        copy_x: bool = True,
+        algorithm: str = "lloyd",
         init_scale: str = "none",
         client: Any = None,
     ) -> None:
@@ -140,6 +148,8 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.random_state = random_state
+        self.copy_x = copy_x
+        self.algorithm = algorithm
         self.init_scale = init_scale
         self.client = client
 
@@ -185,9 +195,10 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         self, blocks: BlockSet, scan: Scan, transform: Transform, model: models.KMeans
     ) -> list[Climb]:
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        k, given = self.n_clusters, not isinstance(self.init, str)
+        called = callable(self.init)
+        k, given = self.n_clusters, not (called or isinstance(self.init, str))
         sample = blocks.map_reduce(seeding.DrawSample(SAMPLE_ROWS, scan.usable, seed))
-        keys = {(k, restart): k for restart in range(1 if given else self.n_init)}
+        keys = {(k, restart): k for restart in range(1 if given else self._starts())}
         matrix = seeding.whitening(sample) if self.init_scale == "whiten" else None
         centres = {}
         if not given and self.init == "k-means||":
@@ -197,7 +208,11 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
         climbs = []
         for key in keys:
             if given:
-                start = transform.forward_means(self._checked_centres(scan.d))
+                start = transform.forward_means(self._checked_centres(self.init, scan.d))
+            elif called:
+                random = np.random.RandomState(generator(seed, "start", *key).integers(2**31))
+                made = self.init(transform.backward_means(sample.values), k, random_state=random)
+                start = transform.forward_means(self._checked_centres(made, scan.d))
             else:
                 found = centres.get(key)
                 if found is None:
@@ -209,8 +224,13 @@ class KMeans(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, Es
             climbs.append(Climb(str(key[1]), model, KMeansParams(start), stop, repair))
         return climbs
 
-    def _checked_centres(self, d: int) -> Float64:
-        centres: Float64 = np.array(self.init, dtype=np.float64)
+    def _starts(self) -> int:
+        if self.n_init == "auto":
+            return 10 if callable(self.init) or self.init == "random" else 1
+        return int(self.n_init)
+
+    def _checked_centres(self, given: Any, d: int) -> Float64:
+        centres: Float64 = np.array(given, dtype=np.float64)
         wanted = (self.n_clusters, d)
         if centres.shape != wanted:
             raise FitError(f"The centres in init should have the shape {wanted}, but have {centres.shape}.")

@@ -144,3 +144,24 @@ def test_distances_have_names():
     x = np.random.default_rng(0).normal(size=(60, 2))
     model = distem.KMeans(3, random_state=0).set_output(transform="pandas").fit(x)
     assert list(model.transform(x).columns) == ["kmeans0", "kmeans1", "kmeans2"]
+
+
+def test_the_other_arguments_of_scikit_learn():
+    x, start = real("iris")
+    seen = {}
+
+    def first(rows, k, random_state):
+        seen["rows"], seen["random"] = len(rows), random_state.uniform()
+        return start[:k]
+
+    mine = distem.KMeans(3, init=first, n_init=2, algorithm="elkan", copy_x=False, random_state=0).fit(x)
+    peer = Peer(3, init=start, n_init=1, algorithm="elkan").fit(x)
+    assert_allclose(mine.cluster_centers_, peer.cluster_centers_, rtol=1e-10)
+    assert seen["rows"] == len(x)
+    for init, starts in (("random", 10), ("k-means++", 1), ("k-means||", 1), (first, 10)):
+        assert distem.KMeans(3, init=init, n_init="auto")._starts() == starts
+    assert distem.KMeans(3, n_init="auto", random_state=0).fit(x).inertia_ > 0
+    with pytest.raises(ValueError, match=r"'algorithm' parameter .* must be a str among .*elkan"):
+        distem.KMeans(3, algorithm="full").fit(x)
+    with pytest.raises(distem.errors.FitError, match=r"should have the shape \(3, 4\), but have \(2, 4\)"):
+        distem.KMeans(3, init=lambda rows, k, random_state: start[:2]).fit(x)
