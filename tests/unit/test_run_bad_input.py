@@ -50,8 +50,9 @@ def refused(folder, code, *words, arguments=(), text=None, **changes):
     result = CliRunner().invoke(main, ["run", str(path), "--quiet", *arguments])
     assert result.exit_code == code, result.output + repr(result.exception)
     assert result.stdout == ""
-    error = result.stderr.strip()
-    assert error.startswith("error: ")
+    warnings, begun, error = f"\n{result.stderr.strip()}".partition("\nerror: ")
+    assert begun
+    assert all(line.startswith("warning: ") for line in warnings.splitlines() if line)
     assert "Traceback" not in error
     for word in words:
         assert word in error, error
@@ -164,6 +165,7 @@ def test_a_missing_value_in_space_and_time_has_its_place(folder):
 
 @pytest.mark.parametrize("missing", ["error", "drop"])
 def test_all_rows_missing(folder, missing):
+    """Zarr leaves out chunks of nothing but NaN, and a warning says so."""
     values = blobs(120)
     values[:, 2] = np.nan
     store(folder / "data.zarr", values)

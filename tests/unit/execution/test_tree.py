@@ -171,7 +171,7 @@ def test_sums_of_many_partitions_are_merged_on_the_workers_with_the_same_bits(bl
             return [function(*row) for row in zip(*columns, strict=True)]
 
     spans = partition([1] * blocks, count)
-    opened = DaskBlocks(Client(), [None] * blocks, spans, None)
+    opened = DaskBlocks(Client(), [None] * blocks, spans, None, vigil=None)
     sums = {span: fold(span, values.__getitem__) for span in spans}
     rounds = 0
     while len(sums) > 16:
