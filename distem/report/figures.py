@@ -29,12 +29,18 @@ def pair(
     *,
     key: str = "two",
     title: str = "",
+    aspect: float | None = None,
 ) -> Picture:
-    """Two features: the sample in hexagons by component, and the components' 1- and 2-sigma ellipses."""
+    """Two features: the sample in hexagons by component, and the components' 1- and 2-sigma ellipses.
+
+    `aspect` is how much longer a step up is drawn than one across; None: the window fills the panel.
+    """
     j, i = across.feature, up.feature
     with canvas(*size) as (figure, axes):
         axes.set_xlim(across.low, across.high)
         axes.set_ylim(up.low, up.high)
+        if aspect is not None:
+            axes.set_aspect(aspect)
         x, y = across.shown(run.values[:, j]), up.shown(run.values[:, i])
         inside = across.holds(run.values[:, j]) & up.holds(run.values[:, i])
         _hexagons(axes, x[inside], y[inside], run.labels[inside], run.row_weights[inside])

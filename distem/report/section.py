@@ -19,11 +19,14 @@ class Table:
         Of the columns; the first column names the rows.
     rows : tuple of tuple of str
         As many cells each as there are heads.
+    swatches : tuple of str
+        A colour (#rrggbb) of each row, shown before its name; or none.
     """
 
     caption: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    swatches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

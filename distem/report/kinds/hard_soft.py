@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -21,6 +22,8 @@ from distem.types import Ints, Rows
 DOUBTFUL = 5
 """So many rows that are halfway are shown."""
 
+_PANEL_SHAPE = 0.86
+"""Height of a panel's axes by their width."""
 _MEASURES = {
     "ari_soft": "the mixture against the known groups",
     "ari_hard": "k-means against the known groups",
@@ -107,11 +110,37 @@ def _pictures(run: Found, found: xr.Dataset) -> tuple[Picture, ...]:
         return ()
     up, across = (frame(run, j) for j in sorted(run.telling[:2], reverse=True))
     hard = _as_run(run, found)
+    aspect = _aspect(run, across, up)
+    if aspect is not None:
+        across, up = _filling(across, up, aspect)
+    drawn = partial(figures.pair, across=across, up=up, size=LARGE_PANEL, aspect=aspect)
     return (
-        figures.pair(hard, across, up, LARGE_PANEL, key="hard", title="k-means: round clusters, hard edges"),
-        figures.pair(run, across, up, LARGE_PANEL, key="soft", title="The mixture: its own shapes"),
-        _differences(run, hard.labels, across, up, float(found.attrs["split_above"])),
+        drawn(hard, key="hard", title="k-means: round clusters, hard edges"),
+        drawn(run, key="soft", title="The mixture: its own shapes"),
+        _differences(run, hard.labels, across, up, float(found.attrs["split_above"]), aspect),
     )
+
+
+def _aspect(run: Found, across: Frame, up: Frame) -> float | None:
+    """How much longer a step up is drawn, so that distances are those of k-means and its clusters round."""
+    transform = FittedModel.from_dataset(run.model).transform
+    if transform.matrix is not None:
+        return None
+    scale = np.ones(run.d) if transform.scale is None else transform.scale
+    aspect = float(scale[across.feature] / across.factor / (scale[up.feature] / up.factor))
+    # features in units far apart would leave a line of a panel
+    return aspect if 0.2 < aspect * (up.high - up.low) / (across.high - across.low) < 5.0 else None
+
+
+def _filling(across: Frame, up: Frame, aspect: float) -> tuple[Frame, Frame]:
+    """The frames, one of them widened, so that axes of this aspect fill a panel."""
+    more = aspect * (up.high - up.low) / (across.high - across.low) / _PANEL_SHAPE
+    across, up = (
+        replace(each, low=each.low - extra, high=each.high + extra)
+        for each, by in ((across, more), (up, 1.0 / more))
+        for extra in ((each.high - each.low) * (max(by, 1.0) - 1.0) / 2.0,)
+    )
+    return across, up
 
 
 def _as_run(run: Found, found: xr.Dataset) -> Found:
@@ -130,7 +159,9 @@ def _as_run(run: Found, found: xr.Dataset) -> Found:
     return replace(run, model=model, sample=sample)
 
 
-def _differences(run: Found, hard: Ints, across: Frame, up: Frame, limit: float) -> Picture:
+def _differences(
+    run: Found, hard: Ints, across: Frame, up: Frame, limit: float, aspect: float | None
+) -> Picture:
     split = run.uncertainty > limit
     cut = (hard != run.labels) & ~split
     x, y = across.shown(run.values[:, across.feature]), up.shown(run.values[:, up.feature])
@@ -145,6 +176,8 @@ def _differences(run: Found, hard: Ints, across: Frame, up: Frame, limit: float)
             )
         axes.set_xlim(across.low, across.high)
         axes.set_ylim(up.low, up.high)
+        if aspect is not None:
+            axes.set_aspect(aspect)
         label(axes, across.label, up.label)
         n = len(x)
         return picture(

@@ -75,13 +75,17 @@ def layers(run: Found, held: xr.Dataset, frame: int, more: str) -> dict[str, Lay
     lines = np.where(edge[..., None], np.array(_LINE, np.uint8), (_DIM * colours).astype(np.uint8))
     found = {
         "picture": Layer(
-            colours, f"picture-{frame}", f"Picture{more}", "As the data is.", f"The picture {of}."
+            colours,
+            f"picture-{frame}",
+            f"Picture{more}",
+            "As the data is, pixel by pixel.",
+            f"The picture {of}.",
         ),
         "segments": Layer(
             segments,
             f"segment-{frame}",
             f"Segments{more}",
-            "The most probable component of each pixel, in its mean colour.",
+            f"Each pixel in the mean colour of its likeliest {run.part}.",
             f"A picture {of} with {run.k} colours: the most probable {run.part} of each.",
         ),
         "boundaries": Layer(
@@ -100,7 +104,7 @@ def layers(run: Found, held: xr.Dataset, frame: int, more: str) -> dict[str, Lay
             values,
             f"unsure-{frame}",
             f"Uncertainty{more}",
-            "The probability that a label is wrong: bright bands along edges are soft transitions.",
+            "How probably a label is wrong; bright edges are soft.",
             f"The uncertainty of each pixel, from 0 to 1; {share(unsure)} are above 0.2.",
         )
     return found
@@ -118,13 +122,14 @@ def image(shown: Layer, stride: int) -> Picture:
     """Draw a layer."""
     values = shown.values
     rows, columns = values.shape[:2]
-    height = min(max(WIDTH * rows / columns, 120.0), 2.0 * WIDTH) + 40.0
+    height = min(max(WIDTH * rows / columns, 120.0), 2.0 * WIDTH) + 50.0
     with canvas(WIDTH, height) as (figure, axes):
         extent = (0, stride * columns, stride * rows, 0)
         if values.ndim == 3:
             axes.imshow(values, interpolation="none", extent=extent)
         else:
             _shaded(figure, axes, values, extent)
+        axes.set_anchor("N")  # pictures beside each other begin at one height
         axes.grid(visible=False)
         label(axes, "x (pixel)", "y (pixel)")
         return picture(figure, shown.key, shown.title, shown.note, shown.alternative)
@@ -132,8 +137,12 @@ def image(shown: Layer, stride: int) -> Picture:
 
 def _shaded(figure: Figure, axes: Axes, values: NDArray[Any], extent: tuple[int, int, int, int]) -> None:
     drawn = axes.imshow(values, interpolation="none", extent=extent, cmap="cividis", vmin=0.0)
-    bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("probability that the label is wrong (1)")
+    # in the corner below, so that the picture is as large as those beside it
+    high = 0.92 * WIDTH * len(values) / values.shape[1]
+    place = axes.inset_axes((0.66, -28.0 / high, 0.34, 7.0 / high))
+    bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
+    bar.set_label("probability that it is wrong (1)", fontsize=9.5)
+    bar.ax.tick_params(length=2)
     bar.outline.set_edgecolor(ink("soft"))
 
 
@@ -167,7 +176,10 @@ def _table(run: Found, held: xr.Dataset) -> Table:
     rows = tuple(
         (str(i), _hex(colour), share(float(n))) for i, (colour, n) in enumerate(zip(palette, counts))
     )
-    return Table(f"Each {run.part}'s colour", (run.part, "mean colour", "of the pixels shown"), rows)
+    swatches = tuple(_hex(colour) for colour in palette)
+    return Table(
+        f"Each {run.part}'s colour", (run.part, "mean colour", "of the pixels shown"), rows, swatches
+    )
 
 
 def _counts(held: xr.Dataset) -> NDArray[np.float64]:
