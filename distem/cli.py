@@ -212,7 +212,13 @@ def report(run_folder: str, debug: bool) -> None:
     "--fail-over",
     type=click.FloatRange(min=0),
     metavar="X",
-    help="End with exit code 4 if one moved further than X, appeared or vanished.",
+    help="End with exit code 4 if one moved further than X, appeared or vanished, or the shares moved.",
+)
+@click.option(
+    "--shares",
+    type=click.FloatRange(min=0, max=1),
+    metavar="SHARE",
+    help="The shares have moved if they differ by more of the rows; default: 0.1.",
 )
 @click.option(
     "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write the comparison to this file too."
@@ -223,6 +229,7 @@ def compare(
     run_b: str,
     threshold: float | None,
     fail_over: float | None,
+    shares: float | None,
     html: Path | None,
     as_json: bool,
     debug: bool,
@@ -233,11 +240,11 @@ def compare(
     """
     with _errors_in_a_paragraph(debug, lambda: _unchanged):
         from distem.errors import FitError
-        from distem.report.compare import THRESHOLD
+        from distem.report.compare import SHARES, THRESHOLD
         from distem.report.compare import compare as do
 
         limit = next(value for value in (threshold, fail_over, THRESHOLD) if value is not None)
-        found = do(Path(run_a), Path(run_b), limit)
+        found = do(Path(run_a), Path(run_b), limit, shares_threshold=SHARES if shares is None else shares)
         if html is not None:
             from distem.report.compare_page import write
 

@@ -22,15 +22,19 @@ from distem.types import Float64
 
 SHARE = 0.003
 """Of the time since the fit began, what sightings may take."""
-EVERY = 0.5
+LAST_SHARE = 0.006
+"""Likewise once it has ended: short fits are seen once, at their end."""
+EVERY = 1.0
 """Seconds between two."""
+FIRST = 0.012
+"""Seconds that the first is expected to take."""
 MOST_WEIGHTS = 512
 """Of more weights only the leading candidate's are told."""
 MOST_COMPONENTS = 64
 """Of a mixture of more no picture is made."""
 SIDE = 72
 """Cells of the density image along each axis."""
-MOST_ROWS = 40_000
+MOST_ROWS = 20_000
 STAYS = 1.2
 """Two features must tell so many times more than those on the picture before they take their place."""
 
@@ -66,15 +70,17 @@ def density(values: Float64, weights: Float64) -> dict[str, Any]:
     low, high = np.quantile(values, [0.002, 0.998], axis=0)
     room = np.where(high > low, 0.08 * (high - low), 0.5)
     low, high = low - room, high + room
-    box = [(float(a), float(b)) for a, b in zip(low, high, strict=True)]
-    counts, _, _ = np.histogram2d(values[:, 0], values[:, 1], bins=SIDE, range=box, weights=weights)
+    cells = np.floor((values - low) * (SIDE / (high - low)))
+    inside = ((cells >= 0) & (cells < SIDE)).all(axis=1)
+    at = cells[inside].astype(np.int64) @ np.array([1, SIDE])
+    counts = np.bincount(at, weights[inside], SIDE * SIDE).reshape(SIDE, SIDE)  # a row of it is one height
     top = float(np.quantile(counts[counts > 0], 0.995)) if (counts > 0).any() else 1.0
-    tones = np.round(255 * np.sqrt(np.clip(counts.T / top, 0.0, 1.0)))
+    tones = np.round(255 * np.sqrt(np.clip(counts / top, 0.0, 1.0)))
     return {
         "counts": tones.astype(np.uint8).tobytes(),
         "side": SIDE,
-        "x": list(box[0]),
-        "y": list(box[1]),
+        "x": [float(low[0]), float(high[0])],
+        "y": [float(low[1]), float(high[1])],
     }
 
 
@@ -110,18 +116,21 @@ class Sightings:
         self._axes: tuple[int, int] | None = None
         self._began = time.perf_counter()
         self._last = -math.inf
+        self._costs = FIRST
         self.spent = 0.0
         """Seconds spent in here."""
 
     def __call__(self, climbs: Sequence[Climb], *, last: bool = False) -> None:
         """Tell what is to be seen, unless that would cost too much now."""
         began = time.perf_counter()
-        if not last and (began - self._last < EVERY or self.spent > SHARE * (began - self._began) + 0.05):
+        budget = (LAST_SHARE if last else SHARE) * (began - self._began)
+        if self.spent + self._costs > budget or (not last and began - self._last < EVERY):
             return
         self._last = began
         seen = [c for c in climbs if c.best is not None and c.held is None]
         if seen:
             self._look(seen)
+            self._costs = time.perf_counter() - began
         self.spent += time.perf_counter() - began
 
     def _look(self, climbs: Sequence[Climb]) -> None:

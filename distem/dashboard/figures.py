@@ -1,4 +1,4 @@
-"""The figures of the page: each makes a Bokeh figure once, and fills it from a run."""
+"""The figures of the fit: each makes a Bokeh figure once, and fills it from a run."""
 
 from __future__ import annotations
 
@@ -9,74 +9,19 @@ import numpy as np
 from bokeh.core.properties import value
 from bokeh.models import (
     ColumnDataSource,
-    FixedTicker,
     HoverTool,
     LabelSet,
     LinearColorMapper,
     NumeralTickFormatter,
-    PrintfTickFormatter,
     Range1d,
     Span,
 )
-from bokeh.plotting import figure
 
-from distem.dashboard.looks import PART_COLOURS, SANS, Theme, colour, ramp
-from distem.dashboard.state import PARTS, STRAGGLES, WITHOUT, Run
+from distem.dashboard.blank import blank, legend_at, passes_from_one
+from distem.dashboard.looks import SANS, Theme, colour, ramp
+from distem.dashboard.state import WITHOUT, Run
 
 TURN = np.linspace(0.0, 2.0 * math.pi, 73)
-MOST_BARS = 24
-"""Workers that are shown; of more, those that lag most."""
-
-
-def _figure(theme: Theme, title: str, x: str, y: str, height: int, **more: Any) -> Any:
-    """An empty figure in the page's looks."""
-    made = figure(
-        title=title,
-        x_axis_label=x,
-        y_axis_label=y,
-        height=height,
-        sizing_mode="stretch_width",
-        toolbar_location=None,
-        tools="",
-        background_fill_color=theme.card,
-        border_fill_color=theme.card,
-        outline_line_color=None,
-        min_border_left=14,
-        min_border_right=14,
-        min_border_top=8,
-        min_border_bottom=8,
-        styles={"border": f"1px solid {theme.faint}", "border-radius": "8px", "overflow": "hidden"},
-        **more,
-    )
-    made.title.text_font, made.title.text_font_size = SANS, "14px"
-    made.title.text_color, made.title.offset = theme.ink, 2
-    for axis in made.axis:
-        axis.axis_label_text_font = axis.major_label_text_font = SANS
-        axis.axis_label_text_font_style = "normal"
-        axis.axis_label_text_font_size, axis.major_label_text_font_size = "12px", "11px"
-        axis.axis_label_text_color = axis.major_label_text_color = theme.soft
-        axis.axis_line_color = axis.major_tick_line_color = theme.faint
-        axis.minor_tick_line_color = None
-        axis.axis_label_standoff = 6
-    made.grid.grid_line_color = theme.grid
-    return made
-
-
-def _passes_from_one(made: Any) -> None:
-    made.xaxis.ticker.mantissas = [1, 2, 5]
-    made.xaxis.ticker.min_interval = 1
-    made.xaxis.ticker.num_minor_ticks = 0
-
-
-def _legend(made: Any, theme: Theme, place: str = "right", **more: Any) -> None:
-    legend = made.legend[0]
-    made.add_layout(legend, place)
-    legend.label_text_font, legend.label_text_font_size = SANS, "11px"
-    legend.label_text_color, legend.border_line_color = theme.soft, None
-    legend.background_fill_color, legend.background_fill_alpha = theme.card, 0.0
-    legend.padding, legend.spacing, legend.glyph_width = 2, 1, 14
-    legend.margin = 4
-    legend.update(**more)
 
 
 def kind(name: str) -> str:
@@ -96,7 +41,7 @@ class Lines:
     def __init__(self, theme: Theme, which: str) -> None:
         self._theme, self._which = theme, which
         log = which == "gain_left"
-        self.figure = _figure(
+        self.figure = blank(
             theme,
             "Gain still expected, by pass" if log else "Log-likelihood by pass",
             "pass",
@@ -106,7 +51,7 @@ class Lines:
             y_range=Range1d(1e-6, 1.0) if log else Range1d(-1.0, 0.0),
             x_range=Range1d(0.5, 10.5),
         )
-        _passes_from_one(self.figure)
+        passes_from_one(self.figure)
         empty: dict[str, list[Any]] = {
             k: [] for k in ("xs", "ys", "name", "kind", "colour", "width", "status")
         }
@@ -142,7 +87,7 @@ class Lines:
                 )
             )  # fmt: skip
         else:
-            _legend(self.figure, theme, title="components")
+            legend_at(self.figure, theme, title="components")
             self.figure.legend[0].title_text_font_size = "11px"
             self.figure.legend[0].title_text_font_style = "normal"
             self.figure.legend[0].title_text_color = theme.soft
@@ -198,7 +143,7 @@ class Mixture:
     """The leading mixture: ellipses of one and two standard deviations over the density of a sample."""
 
     def __init__(self, theme: Theme) -> None:
-        self.figure = _figure(
+        self.figure = blank(
             theme, "The mixture now", "", "", 430, x_range=Range1d(0, 1), y_range=Range1d(0, 1)
         )
         self._image = ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []})
@@ -267,7 +212,7 @@ class Weights:
     """Shares of the leading candidate's components over the passes, one on the other."""
 
     def __init__(self, theme: Theme) -> None:
-        self.figure = _figure(
+        self.figure = blank(
             theme,
             "Component weights by pass",
             "pass",
@@ -276,7 +221,7 @@ class Weights:
             y_range=Range1d(0, 1),
             x_range=Range1d(1, 10),
         )
-        _passes_from_one(self.figure)
+        passes_from_one(self.figure)
         self.figure.yaxis.formatter = NumeralTickFormatter(format="0 %")
         self._source = ColumnDataSource({"xs": [], "ys": [], "colour": [], "name": [], "share": []})
         patches = self.figure.patches(
@@ -318,155 +263,4 @@ class Weights:
             "x": [xs[-1]] * len(wide),
             "y": [(tops[-1, i] + tops[-1, i + 1]) / 2 for i in wide],
             "text": [f"{i}   {100 * now[i]:.0f} %" for i in wide],
-        }
-
-
-class Seconds:
-    """Where the seconds of a pass go."""
-
-    def __init__(self, theme: Theme) -> None:
-        self.figure = _figure(
-            theme,
-            "Where a pass's seconds go",
-            "pass",
-            "seconds",
-            290,
-            y_range=Range1d(0, 1),
-            x_range=Range1d(1, 10),
-        )
-        _passes_from_one(self.figure)
-        self._order = ("computing", "reading", "reducing", "waiting")
-        self._source = ColumnDataSource({"pass": [], **{part: [] for part in PARTS}})
-        self.figure.varea_stack(
-            list(self._order),
-            x="pass",
-            source=self._source,
-            color=[PART_COLOURS[part] for part in self._order],
-            legend_label=list(self._order),
-            fill_alpha=0.9,
-        )
-        _legend(self.figure, theme, "below", orientation="horizontal")
-
-    def update(self, run: Run) -> None:
-        """Draw the passes so far."""
-        points = run.timings
-        if not points:
-            return
-        if len(points) == 1:
-            points = [points[0], points[0] | {"pass": points[0]["pass"] + 1}]
-        self._source.data = {key: [p[key] for p in points] for key in ("pass", *PARTS)}
-        self.figure.x_range.update(start=points[0]["pass"], end=points[-1]["pass"])
-        # a pass that waited for something else now and then does not flatten the others
-        highest = max(p["seconds"] for p in points)
-        usual = float(np.quantile([p["seconds"] for p in points], 0.95))
-        self.figure.y_range.update(start=0.0, end=1.1 * min(highest, 2.0 * usual) or 1.0)
-
-
-class Pace:
-    """Rows and bytes a second."""
-
-    def __init__(self, theme: Theme) -> None:
-        self.figure = _figure(
-            theme,
-            "Rows and bytes a second",
-            "pass",
-            "rows a second, millions",
-            290,
-            y_range=Range1d(0, 1),
-            x_range=Range1d(1, 10),
-        )
-        _passes_from_one(self.figure)
-        self._source = ColumnDataSource({"pass": [], "rows": [], "mb": []})
-        rows = self.figure.line(
-            "pass", "rows", source=self._source, line_color=colour(0), line_width=2.2, legend_label="rows"
-        )
-        self.figure.extra_y_ranges = {"bytes": Range1d(0, 1)}
-        from bokeh.models import LinearAxis
-
-        axis = LinearAxis(
-            y_range_name="bytes", axis_label="MB a second, decoded", axis_label_text_font=SANS,
-            axis_label_text_font_style="normal", axis_label_text_font_size="12px",
-            major_label_text_font=SANS, major_label_text_font_size="11px", axis_label_text_color=theme.soft,
-            major_label_text_color=theme.soft, axis_line_color=theme.faint,
-            major_tick_line_color=theme.faint, minor_tick_line_color=None, axis_label_standoff=6,
-        )  # fmt: skip
-        self.figure.add_layout(axis, "right")
-        self._axis = axis
-        self._line = self.figure.line(
-            "pass", "mb", source=self._source, line_color=colour(4), line_width=2.2, y_range_name="bytes",
-            line_dash="dashed", legend_label="bytes read",
-        )  # fmt: skip
-        _legend(self.figure, theme, "below", orientation="horizontal")
-        self.figure.add_tools(
-            HoverTool(
-                renderers=[rows],
-                tooltips=[("pass", "@pass"), ("rows/s", "@rows{0.00} M"), ("read", "@mb{0} MB/s")],
-                mode="vline",
-            )
-        )
-
-    def update(self, run: Run) -> None:
-        """Draw the passes so far."""
-        points = run.timings
-        if not points:
-            return
-        rows = [p["rows_per_s"] / 1e6 for p in points]
-        size = [p["bytes_per_s"] / 1e6 for p in points]
-        reads = any(size)
-        self._source.data = {"pass": [p["pass"] for p in points], "rows": rows, "mb": size}
-        self._axis.visible = self._line.visible = reads
-        self.figure.title.text = "Rows and bytes a second" if reads else "Rows a second (held in memory)"
-        first, last = points[0]["pass"], points[-1]["pass"]
-        self.figure.x_range.update(start=first, end=last if last > first else first + 1)
-        self.figure.y_range.update(start=0.0, end=1.15 * max(rows) or 1.0)
-        self.figure.extra_y_ranges["bytes"].update(start=0.0, end=1.45 * max(size) or 1.0)
-
-
-class Workers:
-    """Partitions done in this pass, by worker; those that straggle are marked."""
-
-    def __init__(self, theme: Theme) -> None:
-        self._theme = theme
-        self.figure = _figure(
-            theme, "Partitions done, by worker", "partitions of this pass", "worker", 290,
-            x_range=Range1d(0, 1), y_range=Range1d(0, 1),
-        )  # fmt: skip
-        self.figure.ygrid.visible = False
-        self.figure.xaxis.formatter = PrintfTickFormatter(format="%d")
-        self.figure.xaxis.ticker.min_interval = 1
-        self._source = ColumnDataSource({"y": [], "done": [], "colour": [], "text": [], "name": []})
-        self.figure.hbar(y="y", right="done", height=0.62, source=self._source, color="colour")
-        self.figure.text(
-            "done", "y", text="text", source=self._source, x_offset=6, text_baseline="middle",
-            text_font=value(SANS), text_font_size="11px", text_color=theme.soft,
-        )  # fmt: skip
-
-    def update(self, run: Run, names: dict[str, str]) -> None:
-        """Draw the pass that is under way, or the last one; `names` are what people call workers."""
-        of = run.tasks
-        if of is None:
-            return
-        pace = run.pace()
-        shown = sorted(pace, key=lambda w: -pace[w])[:MOST_BARS]
-        shown = sorted(shown, key=lambda w: names.get(w, w), reverse=True)
-        labels = [names.get(w, w).rpartition("://")[2] for w in shown]
-        done = [of.done.get(w, 0) for w in shown]
-        slow = [pace[w] > STRAGGLES for w in shown]
-        told = f", {len(run.stragglers())} straggling" if run.stragglers() else ""
-        more = f" (slowest {MOST_BARS} of {len(pace)} workers)" if len(pace) > MOST_BARS else ""
-        self.figure.xaxis.axis_label = f"{of.name}: {of.finished} of {of.total} partitions{told}{more}"
-        n = len(shown)
-        self.figure.yaxis.ticker = FixedTicker(ticks=list(range(n)))
-        self.figure.yaxis.major_label_overrides = dict(enumerate(labels))
-        self.figure.y_range.update(start=-0.7, end=max(n - 0.3, 3.0))
-        self.figure.x_range.update(start=0, end=1.35 * max([*done, of.total / max(1, n), 1.0]))
-        self._source.data = {
-            "y": list(range(n)),
-            "done": done,
-            "colour": [self._theme.alert if late else colour(0) for late in slow],
-            "text": [
-                f"{count}   slow: {pace[w]:.1f} × median" if late else str(count)
-                for w, count, late in zip(shown, done, slow, strict=True)
-            ],
-            "name": labels,
         }

@@ -13,10 +13,12 @@ from distem.events import Ended, Event, Note, PassDone, PassTimed, PhaseStarted,
 from distem.monitor.remaining import Remaining
 
 TOPIC = "distem"
-EVERY = 0.5
+EVERY = 1.0
 """Seconds between messages."""
+SHARE = 0.003
+"""Of the time since the run began, what messages may take; those that tell of a phase go all the same."""
 MOST_PASSES = 40
-"""Passes that a message tells of; of more in half a second only so many are worth drawing."""
+"""Passes that a message tells of; of more in a second only so many are worth drawing."""
 MOST_BYTES = 64_000
 """Of a message: one that would be larger goes without its weights."""
 AWAITED = 3.0
@@ -52,7 +54,7 @@ class ToScheduler:
         self._shares: Shares | None = None
         self._picture: Picture | None = None
         self._remaining = Remaining()
-        self._sent = 0.0
+        self._began = self._sent = time.monotonic()
         self.spent = 0.0
         """Seconds spent in here so far."""
         self.messages = 0
@@ -82,9 +84,14 @@ class ToScheduler:
                 self._gather()
                 self._waiting.append(self._clean(event.as_dict()))
         due = isinstance(event, PhaseStarted | Planned | Ended)
-        if due or (isinstance(event, PassTimed) and time.monotonic() - self._sent >= EVERY):
+        if due or (isinstance(event, PassTimed) and self._may()):
             self._flush()
         self.spent += time.perf_counter() - began
+
+    def _may(self) -> bool:
+        """Whether it is time for a message, and what was spent so far allows it."""
+        now = time.monotonic()
+        return now - self._sent >= EVERY and self.spent <= SHARE * (now - self._began)
 
     def _clean(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {key: self._redact(v) if isinstance(v, str) else v for key, v in facts.items()}

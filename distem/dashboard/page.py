@@ -10,9 +10,10 @@ from bokeh.layouts import column, row
 from bokeh.models import Div, InlineStyleSheet, Select
 from distributed.dashboard.core import BokehApplication
 
-from distem.dashboard.figures import Lines, Mixture, Pace, Seconds, Weights, Workers, kind, kinds
+from distem.dashboard.figures import Lines, Mixture, Weights, kind, kinds
 from distem.dashboard.looks import DARK, LIGHT, Theme, short, span, style
 from distem.dashboard.state import Run, Runs
+from distem.dashboard.workings import Pace, Seconds, Workers
 
 EVERY = 500
 """Milliseconds between looks at the state; nothing is sent while nothing happens."""

@@ -17,6 +17,8 @@ from distem.types import Float64
 
 THRESHOLD = 0.1
 """A component that moved less counts as the same: a tenth of a standard deviation of the data."""
+SHARES = 0.1
+"""Shares that differ by less of the rows count as the same."""
 _NOISE = 1e-5
 """What rounding makes of no distance at all."""
 Verdict = Literal["same", "moved", "changed"]
@@ -34,28 +36,36 @@ class Comparison:
     matching : Matching
     threshold : float
         Above it a component has moved.
+    shares_threshold : float
+        The shares have moved if they differ by more of the rows.
     """
 
     runs: tuple[Found, Found]
     parts: tuple[Parts, Parts]
     matching: Matching
     threshold: float
+    shares_threshold: float = SHARES
 
     @property
     def verdict(self) -> Verdict:
-        """same: all within the threshold; moved: some are not; changed: some have no partner."""
+        """same: all within the thresholds; moved: some, or the shares, are not; changed: some are alone."""
         if self.matching.vanished or self.matching.appeared:
             return "changed"
-        return "moved" if self.largest > self.threshold else "same"
+        return "moved" if self.largest > self.threshold or self.redistributed else "same"
 
     @property
     def largest(self) -> float:
         """Largest distance of a pair; 0 where there is none."""
         return float(self.matching.distances.max(initial=0.0))
 
+    @property
+    def redistributed(self) -> bool:
+        """Whether the shares differ by more than the threshold."""
+        return self.share_moved > self.shares_threshold
+
     def beyond(self, limit: float) -> bool:
-        """Whether a component moved further than a limit, appeared or vanished."""
-        return self.verdict == "changed" or self.largest > limit
+        """Whether a component moved further than a limit, appeared or vanished, or the shares moved."""
+        return self.verdict == "changed" or self.largest > limit or self.redistributed
 
     @cached_property
     def shares(self) -> Float64:
@@ -80,7 +90,7 @@ class Comparison:
                 furthest = f"the furthest moved {number(self.largest, 2)}"
             return (
                 f"The same {part}s: each of the {len(m.pairs)} lies within {number(self.threshold, 3)} of "
-                f"its partner; {furthest}."
+                f"its partner; {furthest}; their shares differ by {share(self.share_moved)}."
             )
         told = []
         moved = int((m.distances > self.threshold).sum())
@@ -89,6 +99,8 @@ class Comparison:
                 f"{count(moved, part)} of {len(m.pairs)} moved by more than {number(self.threshold, 3)}, "
                 f"at most {number(self.largest, 2)}"
             )
+        if self.redistributed:
+            told.append(f"the shares differ by {share(self.share_moved)} of the rows")
         if m.vanished:
             told.append(f"{listed([str(i) for i in m.vanished])} of the first vanished")
         if m.appeared:
@@ -122,6 +134,7 @@ class Comparison:
             "threshold": self.threshold,
             "largest_distance": self.largest,
             "share_moved": self.share_moved,
+            "shares_threshold": self.shares_threshold,
             "components": [a.k, b.k],
             "log_likelihood": [_likelihood(run) for run in self.runs],
             "features": list(a.features),
@@ -166,6 +179,7 @@ class Comparison:
         ]
         a, b = self.parts
         unit = "Hellinger distance" if a.symbols is not None else "standard deviations of the data"
+        limit = share(self.shares_threshold)
         likelihoods = [number(_likelihood(run), 6) for run in self.runs]
         return [
             self.sentence,
@@ -173,13 +187,19 @@ class Comparison:
             *(line.rstrip() for line in table),
             "",
             f"Distances in {unit}; * is more than {number(self.threshold, 3)}.",
-            f"{share(self.share_moved)} of the shares went elsewhere.",
+            f"The shares differ by {share(self.share_moved)} of the rows (moved: over {limit}).",
             f"{a.part.capitalize()}s: {a.k} and {b.k}.",
             f"Log-likelihood per row: {likelihoods[0]} and {likelihoods[1]}.",
         ]
 
 
-def compare(first: Path, second: Path, threshold: float = THRESHOLD, apart: float = APART) -> Comparison:
+def compare(
+    first: Path,
+    second: Path,
+    threshold: float = THRESHOLD,
+    apart: float = APART,
+    shares_threshold: float = SHARES,
+) -> Comparison:
     """Match the components of two complete runs.
 
     Parameters
@@ -190,6 +210,8 @@ def compare(first: Path, second: Path, threshold: float = THRESHOLD, apart: floa
         A component that moved further has moved.
     apart : float
         Components further apart are not the same one.
+    shares_threshold : float
+        The shares have moved if they differ by more of the rows.
 
     Raises
     ------
@@ -199,7 +221,7 @@ def compare(first: Path, second: Path, threshold: float = THRESHOLD, apart: floa
     runs = read(first), read(second)
     a, b = (Parts.of(FittedModel.from_dataset(run.model)) for run in runs)
     b = b.over(a.features) if a.kind == b.kind else b
-    return Comparison(runs, (a, b), match(a, b, max(apart, threshold)), threshold)
+    return Comparison(runs, (a, b), match(a, b, max(apart, threshold)), threshold, shares_threshold)
 
 
 def _likelihood(run: Found) -> float:

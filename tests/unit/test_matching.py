@@ -16,6 +16,7 @@ from distem.cli import main
 from distem.errors import ConfigError
 from distem.fitted import FittedModel
 from distem.matching import Parts, distances, match, number_after, pooled_spread, renumbered
+from distem.report.compare import Comparison
 from distem.run import run
 
 LONG = {"max_passes": 200, "tolerance": 1e-9, "restarts": 2, "init_tries": 1}
@@ -90,6 +91,17 @@ def test_k_means_is_matched_by_centres_and_features_by_name():
     np.testing.assert_allclose(found.distances, 0.0, atol=1e-12)
     with pytest.raises(ConfigError, match="same features"):
         match(one, replace(mixed, features=("x2", "x0", "y")))
+
+
+def test_shares_that_moved_count_where_no_component_did():
+    before = parts(3, 2, 1)
+    for lost, verdict in ((0.2, "moved"), (0.05, "same")):
+        after = replace(before, weights=before.weights + np.array([-lost, lost, 0.0]))
+        found = Comparison((None, None), (before, after), match(before, after), 0.1)
+        assert found.verdict == verdict
+        assert found.share_moved == pytest.approx(lost)
+        assert found.beyond(5.0) is (verdict == "moved")
+        assert f"{lost:.1%}" in found.sentence
 
 
 def test_what_is_new_takes_the_number_that_became_free():
