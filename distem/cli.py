@@ -24,6 +24,10 @@ UNEXPECTED = 1
 @contextmanager
 def _errors_in_a_paragraph(debug: bool, redact: Callable[[], Callable[[str], str]]) -> Iterator[None]:
     """Turn errors into one paragraph on stderr and the exit code of their kind."""
+    if debug:  # the logs of Dask's threads are shown too
+        import logging
+
+        logging.getLogger("distem").setLevel(logging.DEBUG)
     try:
         yield
     except DistemError as error:

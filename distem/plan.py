@@ -16,7 +16,7 @@ holds back."""
 RESIDENT_SHARE = 0.7
 """Share of a worker's limit up to which a plan keeps rows in memory unasked: beyond it Dask spills them."""
 USABLE_SHARE = 0.8
-"""Share of a worker's limit that a plan may fill: beyond it Dask pauses the worker."""
+"""Share of a worker's limit that a plan may fill: beyond it Dask, left as it is, pauses the worker."""
 SMOOTHING_BYTES = 24 * 1024**2
 """What the strips take that are smoothed at a time."""
 MERGED_AT_ONCE = 16

@@ -18,8 +18,19 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+# a local cluster takes seconds to start, so each moment is hit once, and a pass in both ways
+@pytest.mark.parametrize(
+    ("moment", "resident"),
+    [
+        ("scan", True),
+        ("seed", False),
+        ("pass-1", True),
+        ("pass-4", True),
+        ("pass-4", False),
+        ("assign", True),
+        ("finalise", False),
+    ],
+)
 def test_a_worker_killed(job, moment, resident):
     tally, name = row("kill -9 of a worker (nanny)"), f"worker-{moment}-{resident}"
     tally.tried += 1
@@ -50,7 +61,7 @@ def test_two_workers_killed_at_once(job):
     job.survived(name, tally)
 
 
-@pytest.mark.parametrize("number", [2, 10])
+@pytest.mark.parametrize("number", [2, 8])
 def test_a_worker_without_a_nanny_killed(job, tmp_path, number):
     tally, name = row("kill -9 of a worker (no nanny)"), f"bare-{number}"
     tally.tried += 1
@@ -78,8 +89,8 @@ def test_the_scheduler_killed_and_restarted(job, tmp_path):
         scheduler.kill()
         code, err = end(process)
     assert code in (0, 75), err
-    # Dask's own threads may have logged a lost connection before
     assert code == 0 or "Run the same command to go on." in err.splitlines()[-1], err
+    assert "Traceback" not in err, err
     with dask_cluster(tmp_path, port):
         job.until_done(path)
     job.survived(name, tally)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,6 +20,29 @@ from distem.execution.dask.executor import DaskExecutor
 
 COMPARED_PACKAGES = ("distem", "numpy", "numba")
 DASKS_TRIM_THRESHOLD = ("MALLOC_TRIM_THRESHOLD_", 65536)
+
+
+class Silence:
+    """Keeps the logs of Dask's threads from the terminal: what is lost is told by distem, in a sentence.
+
+    Not where the logger `distem` is set to debug, as `--debug` does.
+    """
+
+    def __init__(self) -> None:
+        self._levels: dict[str, int] = {}
+        if logging.getLogger("distem").level == logging.DEBUG:
+            return
+        for name in [*logging.root.manager.loggerDict, "distributed", "tornado.application", "asyncio"]:
+            if name.partition(".")[0] in ("distributed", "asyncio") or name == "tornado.application":
+                logger = logging.getLogger(name)
+                self._levels.setdefault(name, logger.level)
+                logger.setLevel(logging.CRITICAL + 1)
+
+    def close(self) -> None:
+        """Let them speak again."""
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        self._levels.clear()
 
 
 def local_capacity(workers: int | None, threads: int, memory: int | str) -> Capacity:
@@ -57,6 +81,9 @@ def local(
     # a task that is stolen takes a copy of its rows along, and tasks are alike: none need be
     settings = {
         "distributed.worker.daemon": True,
+        # a paused worker waits until memory is given back, which no task of ours does once it has ended: the
+        # plan keeps what is promised below the limit, and what goes beyond is ended by the nanny, and told
+        "distributed.worker.memory.pause": False,
         "distributed.scheduler.work-stealing": False,
         "distributed.nanny.pre-spawn-environ": _environment(),
     }
@@ -73,7 +100,7 @@ def local(
             preload=["distem.execution.dask.worker"],
         )
     client = Client(cluster, set_as_default=False)
-    return DaskExecutor(client, owned=[client, cluster], local=True)
+    return DaskExecutor(client, owned=[client, cluster, Silence()], local=True)
 
 
 def _environment() -> dict[str, Any]:
@@ -124,7 +151,7 @@ def connect(
             f"The Dask scheduler at {address} did not answer within {timeout:g} s ({error}).",
             "Check cluster.address, that the scheduler runs and that this machine may reach its port.",
         ) from error
-    executor = DaskExecutor(client, owned=[client])
+    executor = DaskExecutor(client, owned=[client, Silence()])
     try:
         executor.client.wait_for_workers(1, timeout=timeout)
         if not allow_version_skew:
