@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from distem.config.cluster import AddressConfig, LocalConfig, SecurityConfig, SerialConfig, ThreadsConfig
+from distem.config.cluster import AdaptConfig, AnyCluster, SecurityConfig
 from distem.config.data import AnyData, DeriveConfig, TextureConfig
 from distem.config.env import ENV, unset
 from distem.config.fields import has_password
@@ -25,7 +25,10 @@ ENV_ALLOWED = (
     "data.storage_options",
     "fit.init",
     "cluster.address",
+    "cluster.password",
+    "cluster.proxy_address",
     "cluster.security",
+    "cluster.username",
     "output.path",
     "output.match",
 )
@@ -133,7 +136,7 @@ _KINDS: dict[str, dict[str, type[Section]]] = {
     for section, classes in {
         "data": get_args(get_args(AnyData)[0]),
         "model": get_args(get_args(AnyModel)[0]),
-        "cluster": (SerialConfig, ThreadsConfig, LocalConfig, AddressConfig),
+        "cluster": get_args(get_args(AnyCluster)[0]),
     }.items()
 }
 _SECTIONS: dict[tuple[str, ...], type[Section]] = {
@@ -143,6 +146,7 @@ _SECTIONS: dict[tuple[str, ...], type[Section]] = {
     ("fit",): FitConfig,
     ("fit", "init"): GivenParameters,
     ("cluster", "security"): SecurityConfig,
+    ("cluster", "adapt"): AdaptConfig,
     ("output",): OutputConfig,
     ("output", "encoding"): EncodingConfig,
     ("output", "smoothing"): SmoothingConfig,

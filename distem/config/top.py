@@ -247,6 +247,9 @@ class Config(Section):
             tree["output"]["match"] = change(tree["output"]["match"])
         for key, value in (tree["cluster"].get("security") or {}).items():
             tree["cluster"]["security"][key] = change(value)
+        for key in ("shared_folder", "log_folder", "local_folder"):
+            if tree["cluster"].get(key) is not None:
+                tree["cluster"][key] = change(tree["cluster"][key])
         return tree
 
     # what is written

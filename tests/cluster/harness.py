@@ -93,6 +93,11 @@ def until(condition: Callable[[], bool], what: str, every: float = 0.005) -> Non
         time.sleep(every)
 
 
+def said(env: dict[str, str], *words: str) -> str:
+    """What a command prints, whatever its exit code."""
+    return subprocess.run(words, check=False, capture_output=True, text=True, env=env).stdout
+
+
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The worker processes of a local cluster."""
     found = []

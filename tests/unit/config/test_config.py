@@ -239,7 +239,7 @@ def test_a_config_is_frozen_and_goes_to_other_processes() -> None:
         ("fit.require_convergence=yes", "needs true or false, got the string 'yes'"),
         ("fit=", "fit: needs a mapping of keys, got null; leave the key out, or give it keys"),
         ("cluster=threads", "got the string 'threads'; write cluster: {kind: threads}"),
-        ("cluster.kind=slurm", "allowed values: serial, threads, local, address"),
+        ("cluster.kind=pbs", "allowed values: serial, threads, local, address, slurm, gateway, kubernetes"),
         ("cluster.memory=4", "such as 4GiB or 500MB, got the integer 4"),
         ("cluster.memory=4G", "such as 4GiB or 500MB, got the string '4G'"),
         ("cluster.memory=0GiB", "such as 4GiB"),

@@ -1,0 +1,68 @@
+"""Clusters that others run for us: packages that may be absent, workers that come late."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from distributed import Client
+
+from distem.errors import ClusterError, ConfigError, Interrupted
+from distem.execution.dask.cluster import refuse_version_skew
+from distem.execution.dask.executor import DaskExecutor
+
+
+def needed(module: str, kind: str) -> ModuleType:
+    """Import what a kind of cluster needs.
+
+    Raises
+    ------
+    ConfigError
+        It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"cluster.kind: {kind} needs a package that is not installed here ({error.name}).",
+            f'Install it: pip install "distem[{kind}]".',
+        ) from error
+
+
+def first_workers(
+    client: Client, owned: list[Any], minimum: int, timeout: float, *, allow_version_skew: bool, where: str
+) -> DaskExecutor:
+    """Wait until a run can begin; everything is closed if it cannot.
+
+    Raises
+    ------
+    Interrupted
+        Too few workers came in time: the same command waits again.
+    ClusterError
+        They run other versions.
+    """
+    executor = DaskExecutor(client, owned=owned)
+    try:
+        client.wait_for_workers(minimum, timeout=timeout)
+        if not allow_version_skew:
+            refuse_version_skew(client)
+    except TimeoutError as error:
+        there = len(client.scheduler_info(n_workers=-1)["workers"])
+        executor.close()
+        raise Interrupted(
+            f"{where} has {there} of the {minimum} workers of cluster.adapt.minimum after {timeout:g} s.",
+            "Run the same command again to wait again; a smaller cluster.adapt.minimum begins earlier, "
+            "a larger cluster.timeout waits longer.",
+        ) from error
+    except BaseException:  # SIGTERM while it waits as well: nothing may stay behind
+        with suppress(OSError):
+            executor.close()
+        raise
+    return executor
+
+
+def refused(kind: str, error: BaseException, remedy: str) -> ClusterError:
+    """The error of a cluster that did not start."""
+    return ClusterError(f"The {kind} cluster did not start: {type(error).__name__}: {error}", remedy)
