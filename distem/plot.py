@@ -98,6 +98,8 @@ def components(
 def convergence(fit: Any, *, ax: Any = None) -> Axes:
     """The log-likelihood per row by pass: of the chosen candidate in colour, of others in grey."""
     run = _found(fit, None)
+    if not run.trace.sizes.get("pass"):
+        raise ConfigError(f"The {run.family.title} kept no log-likelihood by pass.", "Give a run's folder.")
     ax, _ = _axes(ax, (5.6, 4.0))
     with onto(ax):
         made = progress.climb(run)
@@ -124,6 +126,10 @@ def selection(
         No candidate has that criterion.
     """
     run = _found(fit, None)
+    if not isinstance(fit, (str, Path, xr.DataTree)):
+        raise ConfigError(
+            "An estimator is one fit: there are no candidates.", "Give a run that chose among some."
+        )
     asked = str(run.say("config", "fit", "select", otherwise="bic"))
     ax, _ = _axes(ax, (5.2, 4.0))
     with onto(ax):
@@ -139,6 +145,11 @@ def selection(
 def uncertainty(fit: Any, X: Any = None, *, ax: Any = None) -> Axes:
     """How sure the labels are: a histogram of the probability that a row's label is wrong."""
     run = _found(fit, X)
+    if "uncertainty" not in run.sample:
+        raise ConfigError(
+            f"Rows of this {run.family.title} are not known.",
+            "Give a run's folder, or draw predict_proba(X).",
+        )
     ax, _ = _axes(ax, (5.6, 4.0))
     with onto(ax):
         made = figures.uncertainty(run)

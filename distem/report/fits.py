@@ -38,11 +38,15 @@ def of_tree(tree: xr.DataTree) -> Found:
 def of_estimator(estimator: Any, X: Any = None) -> Found:
     """A fitted estimator, with rows `X` to show, or rows drawn from it.
 
+    Of those whose parts have no means (chains of symbols or counts, curves) the trace and the transitions.
+
     Raises
     ------
     ConfigError
-        It is not fitted, or none of those whose parts have means.
+        It is not fitted, or none of distem's kinds.
     """
+    if (bare := _without_means(estimator)) is not None:
+        return bare
     kind, weights, means, covariances, more = _parameters(estimator)
     rows, labels, unsure = _rows(estimator, X)
     if weights is None:  # hard clusters: their shares and spreads are those of the rows
@@ -79,6 +83,21 @@ def of_estimator(estimator: Any, X: Any = None) -> Found:
     )
 
 
+def _without_means(estimator: Any) -> Found | None:
+    """What is known of a fit whose parts have no means; None of others."""
+    if hasattr(estimator, "lambdas_") or hasattr(estimator, "emissionprob_"):
+        transition = np.asarray(estimator.transmat_, dtype=np.float64)
+        known: dict[str, Any] = {"transition": (("component", "component_next"), transition)}
+        kind, k = "hidden_markov", len(transition)
+    elif hasattr(estimator, "coef_") and hasattr(estimator, "noise_"):
+        known = {"weights": ("component", np.asarray(estimator.weights_, dtype=np.float64))}
+        kind, k = "regression_mixture", len(estimator.weights_)
+    else:
+        return None
+    model = xr.Dataset(known, coords={"component": np.arange(k)}, attrs={"kind": kind})
+    return Found({}, "", (), model, _trace(estimator), xr.Dataset(), xr.Dataset(), Path())
+
+
 def _parameters(estimator: Any) -> tuple[str, Float64 | None, Float64, Float64, dict[str, Any]]:
     """Kind, shares, means, covariance matrices and what else the model has."""
     if hasattr(estimator, "cluster_centers_"):
@@ -97,9 +116,11 @@ def _parameters(estimator: Any) -> tuple[str, Float64 | None, Float64, Float64, 
         covariances = np.asarray(estimator.covariances_, dtype=np.float64)
         matrices = _matrices(covariances, str(estimator.covariance_type), *means.shape)
         return "gaussian_mixture", np.asarray(estimator.weights_, dtype=np.float64), means, matrices, {}
+    if hasattr(estimator, "fit"):
+        raise ConfigError(f"This {type(estimator).__name__} is not fitted.", "Call fit first.")
     raise ConfigError(
-        f"A {type(estimator).__name__} that can be drawn has means and was fitted.",
-        "Give a fitted GaussianMixture, KMeans or GaussianHMM, a run folder's path, or an opened result.",
+        f"A {type(estimator).__name__} is no fit.",
+        "Give an estimator of distem, a run folder's path, or an opened result.",
     )
 
 

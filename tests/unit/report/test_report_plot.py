@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,8 +117,84 @@ def test_k_means_and_chains_too() -> None:
     chain.means_, chain.covars_ = np.array([[0.0], [4.0]]), np.ones((2, 1))
     ax = plot.transitions(chain)
     assert sorted(text.get_text() for text in ax.texts) == ["0.100", "0.200", "0.800", "0.900"]
-    with pytest.raises(ConfigError, match="was fitted"):
+    with pytest.raises(ConfigError, match="GaussianMixture is not fitted"):
         plot.components(distem.GaussianMixture(2))
+    with pytest.raises(ConfigError, match="list is no fit"):
+        plot.components([1.0])
+
+
+def test_states_and_curves_without_means_are_drawn_as_far_as_they_go() -> None:
+    climbed = SimpleNamespace(history=[-3.0, -2.0, -1.9])
+    for chain, says in ((distem.PoissonHMM(2), "lambdas_"), (distem.CategoricalHMM(2), "emissionprob_")):
+        chain.transmat_, chain.monitor_ = np.array([[0.9, 0.1], [0.2, 0.8]]), climbed
+        setattr(chain, says, np.array([[0.4, 0.6], [0.7, 0.3]]))
+        assert len(plot.transitions(chain).texts) == 4
+        assert plot.convergence(chain).get_xlabel() == "pass over the data"
+        with pytest.raises(ConfigError, match="states of a hidden Markov model have no means"):
+            plot.components(chain)
+        with pytest.raises(ConfigError, match="Rows of this hidden Markov model are not known"):
+            plot.uncertainty(chain)
+    curves = distem.RegressionMixture(2)
+    curves.weights_, curves.coef_, curves.noise_ = np.array([0.5, 0.5]), np.ones((2, 1)), np.ones(2)
+    curves.lower_bounds_ = [-3.0, -2.5]
+    assert len(plot.convergence(curves).lines[-2].get_xdata()) == 2
+    with pytest.raises(ConfigError, match="regression mixture have no means"):
+        plot.profile(curves)
+    with pytest.raises(ConfigError, match="no transitions"):
+        plot.transitions(curves)
+
+
+def test_layers_that_move_are_drawn() -> None:
+    pairs, layers = 5, 2
+    along = np.outer(np.arange(pairs, dtype=float), [1.0, -2.0]) + np.array([10.0, 50.0])
+    per_layer = {
+        "velocity_x": np.tile([3.0, 0.0], (pairs, 1)), "velocity_y": np.tile([4.0, 2.0], (pairs, 1)),
+        "x": along, "y": along + 5.0,
+    }  # fmt: skip
+    model = xr.Dataset(
+        {name: (("pair", "motion"), values) for name, values in per_layer.items()}
+        | {"share": (("pair", "component"), np.tile([0.7, 0.3], (pairs, 1)))},
+        coords={"component": np.arange(layers)},
+        attrs={"kind": "motion", "height": 60, "width": 80},
+    )
+    empty = xr.Dataset()
+    tree = xr.DataTree.from_dict(
+        {"model": model, "trace": empty, "selection": xr.Dataset(attrs={"chosen": "2"}), "sample": empty}
+    )
+    speeds = plot.motion(tree)
+    assert [set(line.get_ydata()) for line in speeds.lines] == [{5.0}, {2.0}]
+    assert [set(line.get_ydata()) for line in plot.motion(tree, "share").lines] == [{0.7}, {0.3}]
+    paths = plot.motion(tree, "paths")
+    np.testing.assert_array_equal(paths.lines[1].get_xdata(), along[:, 1])
+    assert paths.get_ylim() == (60.0, 0.0)
+    assert speeds.get_ylabel() == "speed (pixels per frame)"
+    with pytest.raises(ConfigError, match="There are speed, share, paths"):
+        plot.motion(tree, "colour")  # type: ignore[arg-type]
+
+
+def test_a_segmented_picture_is_drawn_in_four_ways() -> None:
+    labels = np.array([[0, 0, 1], [0, 0, 1], [0, 0, 1]])
+    palette = np.array([[200, 0, 0], [0, 0, 200]], np.uint8)
+    held = xr.Dataset(
+        {
+            "picture": (("frame", "y", "x", "channel"), palette[labels][None]),
+            "label": (("frame", "y", "x"), labels[None]),
+            "palette": (("component", "channel"), palette),
+        },
+        attrs={"stride": 4},
+    )
+    model = xr.Dataset(coords={"component": np.arange(2)}, attrs={"kind": "gaussian_mixture"})
+    empty, chosen = xr.Dataset(), xr.Dataset(attrs={"chosen": "2"})
+    groups = {"model": model, "trace": empty, "selection": chosen, "sample": empty, "picture": held}
+    tree = xr.DataTree.from_dict(groups)
+    ax = plot.segments(tree)
+    np.testing.assert_array_equal(ax.images[0].get_array()[..., :3], palette[labels])
+    assert "pixel" in ax.get_xlabel()
+    edges = plot.segments(tree, "boundaries").images[0].get_array()[..., :3]
+    assert (edges[:, 1] != edges[:, 0]).any(axis=-1).all()
+    assert plot.segments(tree, "picture").get_title() == "Picture"
+    with pytest.raises(ConfigError, match="There are picture, segments, boundaries"):
+        plot.segments(tree, "uncertainty")
 
 
 def test_estimators_have_a_notebook_representation() -> None:
