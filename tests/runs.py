@@ -148,7 +148,9 @@ def snapshot(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def large_store(path: Path, gibibytes: float, *, rows_per_chunk: int = 131_072, features: int = 8) -> int:
+def large_store(
+    path: Path, gibibytes: float, *, rows_per_chunk: int = 131_072, features: int = 8, **codecs: Any
+) -> int:
     """A store of so much data that takes little room: many chunks are names of one file.
 
     Returns
@@ -164,6 +166,7 @@ def large_store(path: Path, gibibytes: float, *, rows_per_chunk: int = 131_072, 
         chunks=(rows_per_chunk, features),
         dtype="float64",
         dimension_names=("row", "feature"),
+        **codecs,
     )
     first = min(8, chunks)
     for chunk in range(first):

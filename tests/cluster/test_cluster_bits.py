@@ -86,8 +86,10 @@ def scaled(cluster, workers):
     return cluster.scheduler_address
 
 
-@pytest.mark.parametrize(("workers", "partitions"), [(1, 1), (1, 37), (2, 3), (4, 37)])
-@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+@pytest.mark.parametrize(
+    ("workers", "partitions", "resident"),
+    [(1, 1, True), (4, 37, True), (1, 37, False), (2, 3, False), (4, 3, False)],
+)
 def test_any_workers_and_partitions(folder, small, cluster, tmp_path, workers, partitions, resident):
     address = scaled(cluster, workers)
     wanted = {"kind": "address", "address": address, "partitions": partitions, "resident": resident}
@@ -124,7 +126,11 @@ def wide(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
+@pytest.mark.parametrize(
+    "resident",
+    [pytest.param(True, marks=pytest.mark.slow_cluster), False],
+    ids=["resident", "streamed"],
+)
 def test_a_worker_that_is_killed_changes_nothing(tmp_path, resident):
     wide(tmp_path)
     options = {"fit__max_passes": 8, "model__components": 3}

@@ -36,7 +36,7 @@ class Total:
         return rows.values.sum()
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow_cluster), 2])
 def test_all_workers_killed_while_rows_are_loaded_are_replaced(workers):
     with (
         LocalCluster(

@@ -67,7 +67,8 @@ CLUSTERS = {
         ("serial", signal.SIGTERM, False),
         ("threads", signal.SIGINT, False),
         ("local", signal.SIGTERM, False),
-        ("local", signal.SIGINT, True),  # Ctrl-C at a terminal reaches the workers too
+        # Ctrl-C at a terminal reaches the workers too
+        pytest.param("local", signal.SIGINT, True, marks=pytest.mark.slow_cluster),
     ],
 )
 def test_a_signal_ends_a_run_in_order(folder, cluster, number, group):
@@ -112,6 +113,7 @@ def test_a_killed_run_goes_on(folder, moment):
     assert_same_bits(run, folder / "whole")
 
 
+@pytest.mark.slow_cluster
 def test_killed_again_and_again(folder):
     run = folder / "often"
     path = config_file(folder, "often.yaml", **OPTIONS, cluster=CLUSTERS["serial"], output__path=str(run))
