@@ -13,6 +13,10 @@ from distem.types import Block
 STARTUP_BYTES = 310 * 1024**2
 """A worker that has imported everything: 290 MiB measured, compiling included, and what the allocator
 holds back."""
+HEAP_BLOCK = 32 * 1024**2
+"""The largest block that glibc takes from its heap; larger ones come from the system and go back to it."""
+HELD_BACK = 16 * 1024**2
+"""Free memory of a heap that is part of what a worker takes to start."""
 RESIDENT_SHARE = 0.7
 """Share of a worker's limit up to which a plan keeps rows in memory unasked: beyond it Dask spills them."""
 USABLE_SHARE = 0.8
@@ -280,6 +284,7 @@ def _memory(
     sample = 8 * min(drawn, source.n) * (source.d + 2) * copies
     threads = max(1, -(-capacity.threads // max(1, capacity.workers)))
     need = STARTUP_BYTES + threads * (reading + working + max(writing, waiting * statistics, sample))
+    need += capacity.heaps * _held_back(decoded)
     if resident:
         # a worker that is quicker while the rows are loaded comes to hold one partition more than its share
         share = -(-len(spans) // max(1, capacity.workers)) + 1
@@ -287,6 +292,11 @@ def _memory(
         heaviest = sorted((sum(kept[slice(*span)]) for span in spans), reverse=True)
         need += sum(heaviest[:share])
     return need
+
+
+def _held_back(block: int) -> int:
+    """Free memory that a heap keeps: glibc trims it beyond twice the largest block that was freed."""
+    return max(0, 2 * block - HELD_BACK) if block <= HEAP_BLOCK else 0
 
 
 def _refuse(plan: Plan, source: Described) -> None:

@@ -196,11 +196,14 @@ class Capacity:
         Threads over all workers.
     memory_per_worker : int or None
         Bytes a worker may use; None when nothing limits it but the machine.
+    heaps : int
+        Of one process: each keeps free memory of its own. Workers are started with one.
     """
 
     workers: int
     threads: int
     memory_per_worker: int | None
+    heaps: int = 1
 
 
 class BlockSet(Protocol):

@@ -75,7 +75,9 @@ class ThreadsExecutor:
     @property
     def capacity(self) -> Capacity:
         """The threads of one process."""
-        return Capacity(workers=1, threads=self.workers, memory_per_worker=None)
+        # each thread has its heap, and so has the one that reads ahead for it, and the one they all come from
+        heaps = 2 * self.workers + 1
+        return Capacity(workers=1, threads=self.workers, memory_per_worker=None, heaps=heaps)
 
     @contextmanager
     def open(

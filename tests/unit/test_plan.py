@@ -72,6 +72,16 @@ def test_what_takes_memory_is_promised(more):
     assert made(blocks=4000, **more).memory_per_worker_bytes > made(blocks=4000).memory_per_worker_bytes
 
 
+def test_each_heap_holds_free_memory_back_unless_its_blocks_are_the_system_s():
+    def need(mib, heaps):
+        parts = [Block(i, mib * MIB // 64) for i in range(400)]
+        capacity = Capacity(1, 2, None, heaps=heaps)
+        options = {"partitions": None, "resident": False, "machine_bytes": 2**40}
+        return make_plan(Source(parts), parts, capacity, WORK, **options).memory_per_worker_bytes
+
+    assert [need(mib, 5) - need(mib, 1) for mib in (8, 24, 32, 33)] == [0, 4 * 32 * MIB, 4 * 48 * MIB, 0]
+
+
 def test_each_fold_has_its_part_of_the_sample_in_memory():
     """Where the sample is what takes most, two folds more are two more copies of it."""
 
