@@ -259,6 +259,22 @@ def compare(
 
 
 @main.command()
+@click.argument("config", type=click.Path())
+@_overrides
+@click.option("--debug", is_flag=True, help="Show where an error happened.")
+def manifests(config: str, overrides: tuple[str, ...], debug: bool) -> None:
+    """Print what Kubernetes needs to run the job, for kubectl apply -f -."""
+    loading = _Loading()
+    with _errors_in_a_paragraph(debug, loading.redact):
+        from distem.config import load
+        from distem.manifests import to_yaml
+
+        # secrets are in the cluster, not here
+        loading.config = load(config, overrides, require_env=False)
+        click.echo(to_yaml(loading.config), nl=False)
+
+
+@main.command()
 @click.option("--log", is_flag=True, help="Of a line of log.jsonl instead.")
 def schema(log: bool) -> None:
     """Print the JSON Schema of a config, for editors."""

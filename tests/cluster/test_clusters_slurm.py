@@ -58,9 +58,15 @@ def test_jobs_that_are_cancelled_are_submitted_anew(job, slurm, folder):
     job.survived("jobs-cancelled", tally)
 
 
-def test_a_queue_that_is_full_is_said(job, slurm, folder):
-    path = job.config("jobs-waiting", workers(folder, memory="1TiB", timeout=5))
-    done = command("run", path, timeout=240, env=slurm)
-    assert done.returncode in (2, 75), done.stderr
-    assert "cluster.adapt.minimum" in done.stderr or "Slurm" in done.stderr
-    until(lambda: not said(slurm, "squeue", "-h"), "an empty queue", every=0.2)
+def test_what_slurm_refuses_and_a_queue_that_is_full_are_said(job, slurm, folder):
+    refused = command(
+        "run", job.config("jobs-refused", workers(folder, memory="1TiB")), timeout=240, env=slurm
+    )
+    assert refused.returncode == 2, refused.stderr
+    assert "Memory specification" in refused.stderr
+    assert "cluster.queue" in refused.stderr
+    path = job.config("jobs-waiting", workers(folder, memory="10GiB", timeout=15))  # room for one only
+    waited = command("run", path, timeout=240, env=slurm)
+    assert waited.returncode == 75, waited.stderr
+    assert "of the 2 workers of cluster.adapt.minimum after 15 s" in waited.stderr
+    until(lambda: not said(slurm, "squeue", "-h", "-t", "R,PD"), "an empty queue", every=0.2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +14,7 @@ from typing import Any
 import dask
 from distributed import Client, Security
 
-from distem.errors import ConfigError
+from distem.errors import ClusterError, ConfigError, DistemError
 from distem.execution.dask.executor import DaskExecutor
 from distem.execution.dask.managed import first_workers, needed, refused
 
@@ -98,17 +99,43 @@ def slurm(
                 worker_extra_args=[*stay, *(["--host", host] if host else []), "--no-dashboard"],
             )
         owned.insert(0, cluster)
+        _can_run(cluster.job_script())
         # not scale: it does not replace a job that died
         cluster.adapt(minimum=minimum, maximum=maximum)
         client = Client(cluster, set_as_default=False)
-    except (OSError, ValueError, RuntimeError, TimeoutError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        subprocess.SubprocessError,
+    ) as error:  # ConfigErrors are ValueErrors
         for thing in owned:
             with suppress(OSError, RuntimeError):
                 thing.close()
+        if isinstance(error, DistemError):
+            raise
         raise refused("Slurm", error, "Check the section cluster: interface, host, folders.") from error
     return first_workers(
         client, [client, *owned], minimum, timeout, allow_version_skew=False, where="Slurm's queue"
     )
+
+
+def _can_run(script: str) -> None:
+    """Ask Slurm about a job: one that is refused when it is submitted would be waited for in vain.
+
+    Raises
+    ------
+    ClusterError
+        It says no.
+    """
+    asked = subprocess.run(
+        ["sbatch", "--test-only"], input=script, capture_output=True, text=True, check=False, timeout=60
+    )
+    if asked.returncode:
+        raise ClusterError(
+            f"Slurm refuses the workers' jobs: {' '.join(asked.stderr.split())}",
+            "Change cluster.queue, account, cores, memory, walltime or job_extra.",
+        )
 
 
 def _certificates(folder: Path) -> Security:
