@@ -29,6 +29,7 @@ test: $(VENV)/.compiled  ## all tests but those of test-cluster
 $(VENV)/.cluster-test: $(VENV)/.compiled
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime slurm-wlm munge; fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-cluster]'
 	touch $@
 
 test-cluster: $(VENV)/.cluster-test  ## real faults, one after the other; ends with a table

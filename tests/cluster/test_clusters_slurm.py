@@ -63,7 +63,7 @@ def test_what_slurm_refuses_and_a_queue_that_is_full_are_said(job, slurm, folder
         "run", job.config("jobs-refused", workers(folder, memory="1TiB")), timeout=240, env=slurm
     )
     assert refused.returncode == 2, refused.stderr
-    assert "Memory specification" in refused.stderr
+    assert "Requested node configuration is not available" in refused.stderr
     assert "cluster.queue" in refused.stderr
     path = job.config("jobs-waiting", workers(folder, memory="10GiB", timeout=15))  # room for one only
     waited = command("run", path, timeout=240, env=slurm)
