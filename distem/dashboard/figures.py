@@ -174,7 +174,12 @@ class Mixture:
         """Draw the run's mixture; nothing where its kind has no means and covariances."""
         seen, image = run.picture, run.image
         if seen is None:
-            self.figure.title.text = "The mixture now: not to be drawn yet"
+            one = run.plan.get("features") == 1
+            self.figure.title.text = (
+                "The mixture now: of one feature there is no picture"
+                if one
+                else "The mixture now: nothing to draw yet, or nothing with ellipses"
+            )
             return
         self.figure.title.text = f"The mixture now: {seen['candidate']}, pass {seen['pass']}"
         self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = seen["axes"]
