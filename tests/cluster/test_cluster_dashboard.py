@@ -41,6 +41,7 @@ def process(*words, log):
             started.wait(15)
         if started.poll() is None:
             started.kill()
+            started.wait()
 
 
 @pytest.fixture
@@ -183,7 +184,8 @@ def test_runs_one_after_another(scheduler, tmp_path):
     assert not (tmp_path / "run-0" / "dask-report.html").exists()
     report = (tmp_path / "run-1" / "dask-report.html").read_text(encoding="utf-8")
     assert "e-step" in report  # the task stream, with our names
-    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=.https?:", report)  # it opens offline
+    # it opens offline; the icon is Bokeh's, and may be missing
+    assert not re.findall(r"<script[^>]+src=|<link[^>]+stylesheet", report)
     found = figures(page_at)
     assert found["distem_run_active"] == 0.0
     assert found["distem_passes_total"] == 8.0
