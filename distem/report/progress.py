@@ -70,7 +70,7 @@ def climb(run: Found) -> Picture:
         return picture(
             figure,
             "climb",
-            "The climb",
+            "The climb" if run.step.startswith("pass") else f"{_capital(run.objective)} of each {run.step}",
             note,
             f"{_capital(run.objective)} per row of the chosen candidate from {number(value[0], 6)} at the "
             f"start to {number(value[accepted][-1], 6)} after {count(len(value), 'pass', 'passes')}; "
