@@ -3,12 +3,14 @@
 import os
 from datetime import datetime
 
+import pytest
 from distributed import LocalCluster
 from runs import blobs, command, config, config_file, dataset, events, store
 
 from distem.run import run
 
 
+@pytest.mark.slow_cluster
 def test_a_cold_cache_is_filled_before_the_first_task_and_logged(tmp_path):
     store(tmp_path / "data.zarr", dataset(blobs()))
     cache = tmp_path / "cache"

