@@ -74,6 +74,7 @@ def test_five_times_the_limit_takes_what_was_promised_and_no_more_than_a_quarter
         shutil.rmtree(tmp_path / "whole")
 
 
+@pytest.mark.slow_cluster
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("resident", "gibibytes", "changes"),

@@ -65,7 +65,7 @@ CLUSTERS = {
     ("cluster", "number", "group"),
     [
         ("serial", signal.SIGTERM, False),
-        ("threads", signal.SIGINT, False),
+        pytest.param("threads", signal.SIGINT, False, marks=pytest.mark.slow_cluster),
         ("local", signal.SIGTERM, False),
         # Ctrl-C at a terminal reaches the workers too
         pytest.param("local", signal.SIGINT, True, marks=pytest.mark.slow_cluster),
@@ -95,7 +95,7 @@ def test_a_signal_ends_a_run_in_order(folder, cluster, number, group):
     assert not (run / "checkpoint.zarr").exists()
 
 
-@pytest.mark.parametrize("moment", ["scan", "pass 7", "assign"])
+@pytest.mark.parametrize("moment", ["scan", pytest.param("pass 7", marks=pytest.mark.slow_cluster), "assign"])
 def test_a_killed_run_goes_on(folder, moment):
     kind, _, number = moment.partition(" ")
     run = folder / f"killed-{kind}{number}"
@@ -146,6 +146,7 @@ def test_the_workers_of_a_killed_run_end_with_it(folder):
     assert not alive
 
 
+@pytest.mark.slow_cluster
 def test_a_second_run_of_the_same_config_waits_for_no_one(folder):
     run = folder / "twice"
     path = config_file(
