@@ -52,7 +52,7 @@ class LivePage(SchedulerPlugin):  # type: ignore[misc]
         self.collector = metrics.register(self.runs)
         try:
             self.application = add_page(self.runs, scheduler)
-        except Exception:
+        except Exception:  # a scheduler that others use must not fail for want of a page
             logger.warning("The page of distem could not be added to the dashboard", exc_info=True)
 
     async def close(self) -> None:
