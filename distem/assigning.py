@@ -26,7 +26,7 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
         Of the blocks written now; those that an interrupted run wrote are not counted again.
     """
     session.observe(PhaseStarted("assign"))
-    path, variables = str(session.folder.result), session.config.output.variables
+    path, variables = session.folder.result, session.config.output.variables
     if not variables:
         session.lease.confirm()
         results.create_result(path)
@@ -51,7 +51,7 @@ def assign(session: Session, scanned: Scanned, fitted: Fitted) -> Receipt | None
 
 def _writer(session: Session, scanned: Scanned, fitted: Fitted) -> tuple[AssignmentWriter, frozenset[int]]:
     """The writer, and the blocks that are written already: by this same run, of this same model."""
-    path, variables = str(session.folder.result), session.config.output.variables
+    path, variables = session.folder.result, session.config.output.variables
     encoding = session.config.output.encoding.build()
     of = _digest(session, fitted)
     kept = session.checkpoints.latest("assign")

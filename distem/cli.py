@@ -13,7 +13,7 @@ import click
 
 from distem._text import printable
 from distem._version import __version__
-from distem.errors import DistemError
+from distem.errors import ConfigError, DistemError
 
 if TYPE_CHECKING:
     from distem.config import Config
@@ -110,6 +110,7 @@ def run(
     loading = _Loading()
     with _errors_in_a_paragraph(debug, loading.redact):
         loaded = loading.load(config, (*overrides, *(["cluster.insecure=true"] if insecure else [])))
+        from distem.data.results import holds
         from distem.monitor.progress import Progress
         from distem.run import run as do
 
@@ -124,9 +125,8 @@ def run(
             f"{summary.components} components, log-likelihood {summary.log_likelihood:.9g} per row, "
             f"BIC {summary.bic:.9g}, {summary.passes} passes, {summary.seconds:.1f} s. {summary.reason}"
         )
-        report = Path(summary.run) / "report.html"
-        if report.exists():
-            click.echo(f"report: {report}")
+        if holds(summary.run, "report.html"):
+            click.echo(f"report: {summary.run}/report.html")
         click.echo(summary.run)
 
 
@@ -179,6 +179,8 @@ def predict(
 ) -> None:
     """Assign new DATA with a fitted MODEL: a run folder, or a model in one."""
     with _errors_in_a_paragraph(debug, lambda: _unchanged):
+        if "://" in output:
+            raise ConfigError("The assignment of new data is written to local paths.", "Give one with -o.")
         from distem.data.encoding import Encoding
         from distem.execution.threads import ThreadsExecutor
         from distem.fitted import FittedModel
@@ -199,9 +201,11 @@ def predict(
 def report(run_folder: str, debug: bool) -> None:
     """Draw the HTML report of a RUN again, from its folder alone."""
     with _errors_in_a_paragraph(debug, lambda: _unchanged):
-        from distem.report.draw import draw
+        from distem.data.remote_folder import run_folder as at
+        from distem.report.draw import draw_in
 
-        click.echo(str(draw(Path(run_folder))))
+        with at(run_folder) as folder:
+            click.echo(draw_in(folder))
 
 
 @main.command()
@@ -248,7 +252,7 @@ def compare(
         from distem.report.compare import compare as do
 
         limit = next(value for value in (threshold, fail_over, THRESHOLD) if value is not None)
-        found = do(Path(run_a), Path(run_b), limit, shares_threshold=SHARES if shares is None else shares)
+        found = do(run_a, run_b, limit, shares_threshold=SHARES if shares is None else shares)
         if html is not None:
             from distem.report.compare_page import write
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from distem._version import __version__
-from distem.data.safety import require_harmless_model
+from distem.data.object_store import fetch, is_objects
+from distem.data.safety import MOST_MODEL_BYTES, require_harmless_model
 from distem.data.transform import Transform
 from distem.errors import ConfigError
 from distem.families.base import Described, Facts, Family, Variables, family
@@ -174,13 +176,18 @@ class FittedModel:
 
     @classmethod
     def load(cls, path: str | Path) -> FittedModel:
-        """Read a model from a run folder, its result.zarr, or the model group in it.
+        """Read a model from a run folder, its result.zarr, or the model group in it; the folder may be a URL.
 
         Raises
         ------
         ConfigError
             There is no model at `path`.
         """
+        if is_objects(str(path)):
+            with TemporaryDirectory(prefix="distem-") as scratch:
+                if fetch(f"{path}/result.zarr", Path(scratch), MOST_MODEL_BYTES, "model"):
+                    return cls.load(scratch)
+            raise ConfigError(f"{path} holds no fitted model.", "Give the folder of a complete run.")
         path = Path(path)
         for store in (path / "result.zarr" / "model", path / "model", path):
             if (store / "zarr.json").exists():

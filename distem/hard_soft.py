@@ -179,7 +179,7 @@ def assign_both(
     ConfigError
         There is no coordinate of the truth's name, or it holds no whole numbers.
     """
-    source, path = session.source, str(session.folder.result)
+    source, path = session.source, session.folder.result
     if truth is not None and truth not in source.reader.coordinates():
         known = ", ".join(source.reader.coordinates()) or "none"
         raise ConfigError(f"options.truth: the data has no coordinate {truth!r}.", f"It has {known}.")

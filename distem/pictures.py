@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 
 from distem.data import results
@@ -50,7 +49,7 @@ def pictures(session: Session, scanned: Scanned, fitted: Fitted) -> None:
     palette = rendering.palette(source, means, fitted.model.k)
     with session.interruptible():
         _images(session, palette)
-        results.write_group(str(session.folder.result), GROUP, _preview(session, rendering, palette))
+        results.write_group(session.folder.result, GROUP, _preview(session, rendering, palette))
 
 
 def _images(session: Session, palette: NDArray[np.uint8]) -> None:
@@ -65,7 +64,7 @@ def _images(session: Session, palette: NDArray[np.uint8]) -> None:
     digits = len(str(len(frames) - 1))
     for number, frame in enumerate(frames):
         name = f"label_{number:0{digits}d}" if len(frames) > 1 else "label"
-        rows = partial(_labels, str(session.folder.result), frame, (down, across))
+        rows = partial(_labels, session.folder.result, frame, (down, across))
         if "png" in asked:
             stride = write_png(folder / f"{name}.png", rows, shape, step, palette)
             if stride > 1:
@@ -86,13 +85,9 @@ def _frames(shape: tuple[int, ...], axes: tuple[int, int]) -> Iterator[dict[int,
         yield dict(zip(others, at, strict=True))
 
 
-def _array(path: str, name: str) -> Any:
-    return zarr.open_array(path, path=f"{results.GROUP}/{name}", mode="r")
-
-
 def _labels(path: str, frame: dict[int, int], axes: tuple[int, int], rows: slice) -> NDArray[Any]:
     """The labels of some rows of a picture of the stack."""
-    array = _array(path, "label")
+    array = results.assigned(path, "label")
     key = tuple(rows if axis == axes[0] else frame.get(axis, slice(None)) for axis in range(array.ndim))
     values = np.asarray(array[key])
     return values if axes[0] < axes[1] else values.T
@@ -100,7 +95,7 @@ def _labels(path: str, frame: dict[int, int], axes: tuple[int, int], rows: slice
 
 def _preview(session: Session, rendering: Rendering, palette: NDArray[np.uint8]) -> xr.Dataset:
     """A picture of the data, its labels and their uncertainty, every few pixels; read chunk by chunk."""
-    base, path = bands_of(session.source), str(session.folder.result)
+    base, path = bands_of(session.source), session.folder.result
     grid = base.grid
     axes = down, across = spatial_axes(grid.dims)
     shape = grid.shape[down], grid.shape[across]
@@ -116,7 +111,7 @@ def _preview(session: Session, rendering: Rendering, palette: NDArray[np.uint8])
         for name, (dtype, fill) in kinds.items()
         if name in session.config.output.variables
     }
-    kept = {name: _array(path, name) for name in found}
+    kept = {name: results.assigned(path, name) for name in found}
     for chunk in range(grid.n_chunks):
         box = grid.region(chunk)
         ends = [np.searchsorted(places, [s.start, s.stop]) for places, s in zip(at, box, strict=True)]

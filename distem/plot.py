@@ -238,7 +238,7 @@ def segments(
 def _found(fit: Any, X: Any) -> Found:
     """What was fitted, as the report knows it."""
     if isinstance(fit, (str, Path)):
-        return read(Path(fit))
+        return read(fit)
     if isinstance(fit, xr.DataTree):
         return of_tree(fit)
     return of_estimator(fit, X)

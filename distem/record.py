@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -62,13 +61,13 @@ class Summary:
 
 def last_words(folder: RunFolder, manifest: dict[str, Any]) -> None:
     """Write how it ended; on a full disk an unfinished result makes room, which is begun anew in any case."""
-    with suppress(Interrupted), writing(str(folder.path)):
+    with suppress(Interrupted), writing(folder.where):
         try:
             folder.write_manifest(manifest)
         except OSError:
             if manifest.get("status") == "complete":
                 raise
-            shutil.rmtree(folder.result, ignore_errors=True)
+            folder.remove_result()
             folder.write_manifest(manifest)
 
 
@@ -143,7 +142,7 @@ def summary_of(manifest: dict[str, Any], folder: RunFolder) -> Summary:
     """The summary of a complete run, from its manifest."""
     fit = manifest["fit"]
     return Summary(
-        run=str(folder.path),
+        run=folder.where,
         status=manifest["status"],
         components=fit["components"],
         log_likelihood=fit["log_likelihood"],

@@ -5,14 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from distem.config import Config
-from distem.data.folder import RunFolder, write_atomically
+from distem.data.folder import RunFolder
+from distem.data.remote_folder import run_folder
 from distem.data.results import writing
 from distem.data.source import Source
-from distem.errors import AlreadyRunning, ConfigError, Interrupted, NotConvergedError, RunFolderError
+from distem.errors import (
+    AlreadyRunning,
+    ConfigError,
+    Interrupted,
+    NotConvergedError,
+    RunFolderError,
+    StoreError,
+)
 from distem.events import Ended, Event, Note, Observer, Warned
 from distem.execution.base import Executor
 from distem.jobs import built_in_pipelines, pipeline
@@ -42,20 +49,20 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
     DistemError
         Of the kind that says what went wrong; see `distem.errors`.
     """
-    folder = RunFolder(_local(config.run_folder))
     work = pipeline(config)
 
     tell = _all(*observers)
-    if not fresh and (done := _complete(folder, config)) is not None:
-        return _left_alone(folder, done, config, tell)
     with ExitStack() as stack:
+        folder = stack.enter_context(run_folder(config.run_folder))
+        if not fresh and (done := _complete(folder, config)) is not None:
+            return _left_alone(folder, done, config, tell)
         interrupts = stack.enter_context(Interrupts(config.cluster.grace))
         if hasattr(work, "prepare"):
             with writing(config.locate(config.data.path)):
                 work.prepare(config, lambda message: tell(Note(message)))
         source = open_data(config)
         _plan_without_cluster(config, source)
-        stack.enter_context(writing(str(folder.path)))
+        stack.enter_context(writing(folder.where))
         lease = folder.lock(lambda message: tell(Note(message)))
         stack.enter_context(_nothing_left(folder))
         folder.claim()
@@ -63,6 +70,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         hear = _all(tell, told.append)
         with interrupts.here():  # another host's lease is watched for a while
             stack.enter_context(lease)
+        stack.callback(_sent, folder)
         if not fresh and (done := _complete(folder, config)) is not None:
             return _left_alone(folder, done, config, tell)  # by whoever held the folder until now
         with interrupts.here():
@@ -90,14 +98,20 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
             interrupts.hurry()  # a cluster that stands still may not close either
             raise
     manifest = folder.read_manifest()
-    return _ended(manifest, config) if manifest else summary
+    return _ended(manifest, folder, config) if manifest else summary
+
+
+def _sent(folder: RunFolder) -> None:
+    """Put the last of the log where it belongs; if that cannot be, whatever ended the run says more."""
+    with suppress(StoreError):
+        folder.send()
 
 
 def _left_alone(folder: RunFolder, manifest: dict[str, Any], config: Config, tell: Observer) -> Summary:
     """A complete run is left as it is, but for what was killed just before it ended."""
-    tell(Note(f"{folder.path} is already complete; --fresh runs it again"))
+    tell(Note(f"{folder.where} is already complete; --fresh runs it again"))
     folder.checkpoints().remove()
-    return _ended(manifest, config)
+    return _ended(manifest, folder, config)
 
 
 def _compile(config: Config, tell: Observer, executor: Executor | None = None) -> None:
@@ -125,15 +139,6 @@ def _all(*observers: Observer) -> Observer:
     return tell
 
 
-def _local(path: str) -> Path:
-    if "://" in path:
-        raise ConfigError(
-            f"output.path is a URL ({path.partition('://')[0]}://…); results are written to local paths.",
-            "Give a path on a file system that driver and workers share.",
-        )
-    return Path(path)
-
-
 def _complete(folder: RunFolder, config: Config) -> dict[str, Any] | None:
     """The manifest, if the run is complete; refuse a folder that belongs to another run."""
     manifest = folder.read_manifest()
@@ -141,7 +146,7 @@ def _complete(folder: RunFolder, config: Config) -> dict[str, Any] | None:
         return None
     if manifest.get("config_hash") != config.hash():
         raise RunFolderError(
-            f"{folder.path} belongs to another run: {manifest.get('name')}, with another config.",
+            f"{folder.where} belongs to another run: {manifest.get('name')}, with another config.",
             "Choose another output.path, or remove what is there with --fresh.",
         )
     return manifest if manifest.get("status") == "complete" else None
@@ -155,20 +160,19 @@ def _plan_without_cluster(config: Config, source: Source) -> None:
 @contextmanager
 def _nothing_left(folder: RunFolder) -> Iterator[None]:
     """Leave no trace of a run that failed before it had anything to keep."""
-    held = folder.manifest.exists()
+    held = folder.has_manifest
     made = [path for path in (folder.path, *folder.path.parents) if not path.exists()]
     try:
         yield
     except AlreadyRunning:
         raise
     except BaseException as error:
-        begun = folder.checkpoint.exists() or folder.result.exists()
-        # one that was interrupted says so in its manifest, even if it had nothing to keep yet
-        told = isinstance(error, Interrupted) and folder.manifest.exists()
-        if not (held or begun or told):
-            folder.clear()
-            with suppress(OSError):  # another run may lie in a parent by now
-                folder.store.vacate()
+        with suppress(OSError, StoreError):  # another run may lie in a parent by now
+            # one that was interrupted says so in its manifest, even if it had nothing to keep yet
+            told = isinstance(error, Interrupted) and folder.has_manifest
+            if not (held or folder.is_begun or told):
+                folder.clear()
+                folder.vacate()
                 for path in made:
                     if path.exists():
                         path.rmdir()
@@ -187,7 +191,8 @@ def _attempt(
     earlier = folder.read_manifest() or {}
     started = time.monotonic() - float(earlier.get("seconds", 0.0))
     manifest = begun(session)
-    write_atomically(folder.config, config.to_yaml(folder.path))
+    folder.take_up()
+    folder.write("config.yaml", config.to_yaml(folder.where))
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
 
@@ -206,13 +211,15 @@ def _attempt(
         session.observe(planned(session))
         try:
             # a full disk is told apart in here, where the manifest can still say so
-            with session.resources, writing(str(folder.path)):
+            with session.resources, writing(folder.where):
                 fitted = _fitted(work.run(session), config)
             ended = {"status": "complete", "exit": 0, **outcome(session, fitted)}
             if config.fit.require_convergence and not fitted.fit.reason.converged:
                 ended["exit"] = NotConvergedError.exit_code
         except BaseException as error:
             status = "interrupted" if isinstance(error, Interrupted) else "failed"
+            if isinstance(error, StoreError):
+                folder.hurry()  # what did not answer for so long is not waited for again
             ended = failure(status, error, config)
             raise
         finally:
@@ -241,10 +248,10 @@ def _let_watch(session: Session, until: ExitStack, observers: tuple[Observer, ..
     page = until.enter_context(
         watched(
             client,
-            session.folder.path,
+            session.folder.known_by,
             session.config.name,
             session.observer,
-            fresh=not session.folder.checkpoint.exists(),
+            fresh=not session.folder.is_begun,
             redact=session.config.redact,
         )
     )
@@ -264,22 +271,23 @@ def _fitted(returned: Any, config: Config) -> Fitted:
 
 def _draw(session: Session, manifest: dict[str, Any]) -> None:
     """Draw the report; a picture that fails takes nothing from a result that is complete."""
-    from distem.report.draw import draw
+    from distem.report.draw import draw_in
 
     folder = session.folder
     try:
-        draw(folder.path)
+        folder.send()
+        draw_in(folder)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it goes where warnings are read
         session.observe(
             Warned(
                 f"The result is complete, but its report could not be drawn: {type(error).__name__}: "
-                f"{error}. Try again with: distem report {folder.path}"
+                f"{error}. Try again with: distem report {folder.where}"
             )
         )
         last_words(folder, manifest | {"warnings": session.warnings})
 
 
-def _ended(manifest: dict[str, Any], config: Config) -> Summary:
+def _ended(manifest: dict[str, Any], folder: RunFolder, config: Config) -> Summary:
     """The summary of a complete run, or the error its config asks for.
 
     Raises
@@ -287,7 +295,7 @@ def _ended(manifest: dict[str, Any], config: Config) -> Summary:
     NotConvergedError
         The fit did not converge and ``fit.require_convergence`` is set.
     """
-    summary = summary_of(manifest, RunFolder(_local(config.run_folder)))
+    summary = summary_of(manifest, folder)
     if config.fit.require_convergence and not summary.converged:
         raise NotConvergedError(
             f"The result in {summary.run} is complete, but: {summary.reason}",

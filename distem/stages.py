@@ -316,7 +316,7 @@ def publish(
     `more` are a pipeline's own groups, by name.
     """
     session.observe(PhaseStarted("finalise"))
-    path, its = str(session.folder.result), fitted.model.family
+    path, its = session.folder.result, fitted.model.family
     offset, sample = fitted.model.offset, seeded.sample
     results.write_group(path, "model", model_dataset(fitted.model, fitted.start, fitted.numbered))
     results.write_group(
@@ -349,7 +349,7 @@ def _of_sequences(session: Session, scanned: Scanned, fitted: Fitted) -> dict[st
     written = config.output.variables
     if written:
         name = "path" if "path" in written else "label"
-        held = decoded.stretches(session.source, results.assigned(str(session.folder.result), name))
+        held = decoded.stretches(session.source, results.assigned(session.folder.result, name))
         if held is not None:
             found["series"] = held
     if getattr(config.model, "score_sequences", False):

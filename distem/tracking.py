@@ -249,7 +249,7 @@ def _tell(session: Session, t: int, layers: Layers, seconds: float) -> None:
 def place(session: Session, footage: Footage, tracks: Tracks) -> Tracks:
     """Label every pixel of every pair, in parallel, and find where the layers are."""
     session.observe(PhaseStarted("assign"))
-    path, source = str(session.folder.result), session.source
+    path, source = session.folder.result, session.source
     variables, asked = session.config.output.variables, footage.estimator.asked
     results.create_result(path)
     writer = None
@@ -308,7 +308,7 @@ def _leave_out(writer: AssignmentWriter, footage: Footage, k: int) -> None:
 def publish(session: Session, footage: Footage, tracks: Tracks) -> Fitted:
     """Write tracks, trace and pictures beside the labels, and mark the result complete."""
     session.observe(PhaseStarted("finalise"))
-    path, source = str(session.folder.result), session.source
+    path, source = session.folder.result, session.source
     k, design = footage.estimator.asked.k, footage.estimator.asked.design
     model = FittedModel(
         cast(Model, footage.model),  # rows alone mean nothing to it, and climbs neither
@@ -371,7 +371,7 @@ def _shown(footage: Footage, path: str, tracks: Tracks) -> xr.Dataset:
             picture = np.repeat(grey[..., None], 3, axis=2)
         pictures.append((np.clip(np.nan_to_num(picture), 0, 1) * 255).round().astype(np.uint8))
     held: dict[str, Any] = {"picture": (("frame", "row", "column", "channel"), np.stack(pictures))}
-    stored = zarr.open_group(path, mode="r", use_consolidated=False).get("assignment/label")
+    stored = results.opened(path).get("assignment/label")
     if isinstance(stored, zarr.Array):
         labels = [np.asarray(stored[int(t)])[::step, ::step] for t in pairs]
         held["label"] = (("frame", "row", "column"), np.stack(labels).astype(np.int32))

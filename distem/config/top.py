@@ -87,7 +87,7 @@ class OutputConfig(Section):
 
     path: Location | None = Field(
         default=None,
-        description="The run folder: a local path, relative to the config's folder, or a URL; "
+        description="The run folder: a local path, relative to the config's folder, or s3://bucket/name; "
         "null: runs/ and the config's name. May hold ${env:NAME}.",
     )
     variables: Variables = Field(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @contextmanager
 def watched(
     client: Client | None,
-    folder: Path,
+    run: str,
     name: str,
     tell: Observer,
     *,
@@ -34,8 +34,8 @@ def watched(
     ----------
     client : distributed.Client or None
         Of the cluster; without one there is nothing to add a page to.
-    folder : Path
-        The run folder, by which a run is known that goes on.
+    run : str
+        The place of the run folder, by which a run is known that goes on.
     name : str
         What people call the run.
     tell : callable
@@ -51,7 +51,7 @@ def watched(
     from distem.execution.dask import token_of
 
     mail = Mail(client)
-    known_by = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    known_by = hashlib.sha256(run.encode()).hexdigest()[:16]
     begin = {"token": token_of(client.id), "client": client.id, "fresh": fresh}
     try:
         yield ToScheduler(mail, known_by, name, begin, redact)

@@ -17,7 +17,7 @@ from distem.data._names import plain_attrs
 from distem.data.encoding import Encoding
 from distem.data.files import frozen, thawed
 from distem.data.grid import Box, Grid, box_rows, box_shape
-from distem.data.results import GROUP, keywords, open_root, writing
+from distem.data.results import GROUP, open_root, opened, writing
 from distem.data.source import Reader, Source
 from distem.data.variables import MAPS, Stored
 from distem.errors import ConfigError
@@ -396,8 +396,9 @@ def _about(name: str, k: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def _arrays(path: str, options: str, token: str) -> dict[str, zarr.Array[Any]]:  # noqa: ARG001 -- token is a key
-    group = zarr.open_group(path, path=GROUP, mode="r+", use_consolidated=False, **keywords(thawed(options)))
-    return {name: array.with_config(_WRITING) for name, array in group.arrays()}
+    group = opened(path, "r+", thawed(options))[GROUP]
+    arrays = group.arrays() if isinstance(group, zarr.Group) else ()
+    return {name: array.with_config(_WRITING) for name, array in arrays}
 
 
 def held_arrays(writer: AssignmentWriter) -> dict[str, zarr.Array[Any]]:

@@ -40,6 +40,10 @@ def unheard(_: str) -> None:
     """Tell nobody."""
 
 
+def silently() -> None:
+    """Do nothing more."""
+
+
 @dataclass(frozen=True)
 class _Head:
     """What counts. `serial` numbers all checkpoints ever begun; `token` is of the last writer's lease."""
@@ -80,6 +84,8 @@ class CheckpointStore:
         Is told of a damaged checkpoint that is passed over.
     prefix : str
         The folder in the store, with its slash.
+    saved : callable
+        Is called when a checkpoint counts.
     """
 
     store: Store | Path
@@ -87,6 +93,7 @@ class CheckpointStore:
     fence: Callable[[], int] = no_fence
     warn: Callable[[str], None] = unheard
     prefix: str = ""
+    saved: Callable[[], None] = silently
 
     @property
     def _store(self) -> Store:
@@ -143,6 +150,7 @@ class CheckpointStore:
             )
         for old in before[self.keep - 1 :]:
             store.delete(f"{self.prefix}{old}")
+        self.saved()
 
     @property
     def token(self) -> int:

@@ -1,29 +1,37 @@
-"""A run folder on disk: what lies where, who may write, and files that are whole or not there."""
+"""A run folder on disk: what lies where, who may write, and files that are whole or not there.
+
+`remote_folder` has the same in an object store.
+"""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distem.data.checkpoint import CheckpointStore, no_fence, unheard
 from distem.data.lease import Lease
-from distem.data.stores import LocalStore, write_atomically
+from distem.data.stores import LocalStore, Store, write_atomically
 from distem.errors import RunFolderError
 
+MANIFEST = "manifest.json"
+RESULT = "result.zarr"
+CHECKPOINT = "checkpoint.zarr"
+"""Parameters and trace of an unfinished run."""
 CONTENTS = (
-    "manifest.json",
+    MANIFEST,
     "config.yaml",
     "log.jsonl",
     "report.html",
     "dask-report.html",
-    "result.zarr",
-    "checkpoint.zarr",
+    RESULT,
+    CHECKPOINT,
     "label_images",
     ".lock",
     ".lease",
@@ -44,7 +52,17 @@ class RunFolder:
     path: Path
 
     @property
-    def store(self) -> LocalStore:
+    def where(self) -> str:
+        """The place, for messages and for opening it again."""
+        return str(self.path)
+
+    @property
+    def known_by(self) -> str:
+        """The place, the same by whatever way it is reached."""
+        return str(self.path.resolve())
+
+    @property
+    def store(self) -> Store:
         """The folder, for what must be written by one process only."""
         return LocalStore(self.path)
 
@@ -54,24 +72,14 @@ class RunFolder:
         return self.path / "manifest.json"
 
     @property
-    def config(self) -> Path:
-        """The resolved config."""
-        return self.path / "config.yaml"
-
-    @property
     def log(self) -> Path:
         """The events, one JSON object a line."""
         return self.path / "log.jsonl"
 
     @property
-    def result(self) -> Path:
-        """The result, a Zarr store that opens as a data tree."""
-        return self.path / "result.zarr"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Parameters and trace of an unfinished run."""
-        return self.path / "checkpoint.zarr"
+    def result(self) -> str:
+        """The result, a Zarr store that opens as a data tree: a path, or a URL."""
+        return f"{self.where}/{RESULT}"
 
     @property
     def images(self) -> Path:
@@ -79,14 +87,40 @@ class RunFolder:
         return self.path / "label_images"
 
     @property
-    def report(self) -> Path:
-        """The report."""
-        return self.path / "report.html"
-
-    @property
     def dask_report(self) -> Path:
         """Dask's own, where it was asked for."""
         return self.path / "dask-report.html"
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether a run was begun here."""
+        return self.manifest.exists()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return any((self.path / name).exists() for name in (CHECKPOINT, RESULT))
+
+    def read(self, name: str) -> str | None:
+        """Return the text of a file, or None where there is none."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8", errors="replace")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def write(self, name: str, text: str) -> str:
+        """Replace a file; return where it is."""
+        write_atomically(self.path / name, text)
+        return f"{self.where}/{name}"
+
+    def take_up(self) -> None:
+        """Have what an earlier process began beside the store at hand: it is there."""
+
+    def send(self) -> None:
+        """Have what was written beside the store in its place: it is there."""
+
+    def hurry(self) -> None:
+        """Wait for nothing from now on."""
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return the manifest, or None where there is none.
@@ -96,26 +130,27 @@ class RunFolder:
         RunFolderError
             There is a file, but it is no manifest.
         """
-        try:
-            text = self.manifest.read_text(encoding="utf-8")
-        except (FileNotFoundError, NotADirectoryError):
+        text = self.read(MANIFEST)
+        if text is None:
             return None
         try:
             manifest = json.loads(text)
         except json.JSONDecodeError as error:
             raise RunFolderError(
-                f"{self.manifest} is not a manifest: {error}.",
+                f"{self.where}/{MANIFEST} is not a manifest: {error}.",
                 "Move the folder away or choose another output.path.",
             ) from error
         if not isinstance(manifest, dict):
-            raise RunFolderError(f"{self.manifest} is not a manifest.", "Choose another output.path.")
+            raise RunFolderError(f"{self.where}/{MANIFEST} is not a manifest.", "Choose another output.path.")
         return manifest
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace the manifest."""
-        write_atomically(
-            self.manifest, json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n"
-        )
+        self.write(MANIFEST, json.dumps(manifest, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+    def remove_result(self) -> None:
+        """Remove the result, to make room."""
+        shutil.rmtree(self.path / RESULT, ignore_errors=True)
 
     def claim(self) -> None:
         """Make the folder, or see that it may be written to.
@@ -133,13 +168,8 @@ class RunFolder:
                     f"{self.path / name} is a symbolic link.",
                     "Make the run folder itself a link if it is to lie elsewhere, not its parts.",
                 )
-        if self.path.is_dir() and not self.manifest.exists():
-            strangers = sorted(p.name for p in self.path.iterdir() if not self._ours(p.name))
-            if strangers:
-                raise RunFolderError(
-                    f"{self.path} exists and is not a run folder: it holds {', '.join(strangers[:5])}.",
-                    "Choose another output.path, or move these files away.",
-                )
+        if self.path.is_dir() and not self.has_manifest:
+            self._refuse_strangers(p.name for p in self.path.iterdir())
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -151,9 +181,14 @@ class RunFolder:
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise RunFolderError(f"{self.path} may not be written to.", "Check output.path and its rights.")
 
-    @staticmethod
-    def _ours(name: str) -> bool:
-        return name in CONTENTS or (name.startswith(".") and name.endswith(".partial"))
+    def _refuse_strangers(self, names: Iterable[str]) -> None:
+        scrap = re.compile(r"\..*\.partial")
+        strangers = sorted(name for name in names if name not in CONTENTS and not scrap.fullmatch(name))
+        if strangers:
+            raise RunFolderError(
+                f"{self.where} exists and is not a run folder: it holds {', '.join(strangers[:5])}.",
+                "Choose another output.path, or move these files away.",
+            )
 
     def clear(self) -> None:
         """Remove what a run wrote, and nothing else; the lock stays with its holder."""
@@ -167,6 +202,10 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
+
+    def vacate(self) -> None:
+        """Leave no trace of a folder that comes to nothing."""
+        LocalStore(self.path).vacate()
 
     def lock(self, say: Callable[[str], None] = lambda _: None) -> Lease:
         """The lease on the folder, to be entered: one process writes to it at a time.
@@ -182,7 +221,7 @@ class RunFolder:
         self, fence: Callable[[], int] = no_fence, warn: Callable[[str], None] = unheard
     ) -> CheckpointStore:
         """The run's state while it is unfinished; see `CheckpointStore`."""
-        return CheckpointStore(self.store, fence=fence, warn=warn, prefix=f"{self.checkpoint.name}/")
+        return CheckpointStore(self.store, fence=fence, warn=warn, prefix=f"{CHECKPOINT}/")
 
 
 __all__ = ["LOCKS", "RunFolder", "write_atomically"]

@@ -174,20 +174,21 @@ class Lease:
         return True
 
     def _renew(self) -> None:
+        brief = self._store.brief()  # the next one comes soon
         while not self._ended.wait(self._beat):
             try:
-                self._put(released=False)
+                self._put(brief, released=False)
             except (DistemError, OSError):
                 continue  # it cannot be reached: who publishes will see whether it is still ours
 
-    def _put(self, *, released: bool) -> None:
+    def _put(self, store: Store, *, released: bool) -> None:
         with self._lock:
             if self._held is None or self._lost is not None:
                 return
             after = replace(self._held, beat=self._held.beat + 1, released=released)
-            version = self._store.swap(NAME, after.encoded(), self._version)
+            version = store.swap(NAME, after.encoded(), self._version)
             if version is None:
-                found = self._store.get(NAME, MOST_BYTES)
+                found = store.get(NAME, MOST_BYTES)
                 theirs = None if found is None else _Held.decoded(found[0])
                 if theirs is not None and theirs.holder == after.holder:
                     # a renewal that was not acknowledged, and another after it
@@ -219,7 +220,7 @@ class Lease:
         AlreadyRunning
             It is not.
         """
-        self._put(released=False)
+        self._put(self._store, released=False)
         self.check()
         return self.token
 
@@ -231,7 +232,7 @@ class Lease:
         try:
             # removed, not replaced, where that can be done: a full disk takes nothing more
             if self._held is not None and not self._store.drop(NAME, self._version):
-                self._put(released=True)
+                self._put(self._store.brief(), released=True)
         except (DistemError, OSError):
             return  # it dies by itself
 

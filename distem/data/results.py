@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ import zarr
 from distem.data._encoding import codecs, target_values
 from distem.data._names import plain_attrs
 from distem.data.files import is_url
+from distem.data.object_store import RemoteStore, is_objects, objects, reaching
 from distem.data.safety import require_group_name
 from distem.data.source import reason
 from distem.errors import DataError, Interrupted
@@ -46,7 +47,7 @@ def create_result(
     """
     about = {"Conventions": "CF-1.11", **plain_attrs(attrs or {}), "status": "incomplete"}
     with writing(path):
-        zarr.open_group(path, mode="w", zarr_format=3, attributes=about, **keywords(storage_options))
+        opened(path, "w", storage_options, zarr_format=3, attributes=about)
 
 
 def write_group(
@@ -88,7 +89,7 @@ def write_group(
         root = open_root(path, storage_options)  # drops consolidated metadata, which would go stale
         complete = root.attrs.get("status") == "complete"
         dataset.drop_encoding().to_zarr(
-            path,
+            place(path, storage_options),
             group=name,
             mode="w",
             zarr_format=3,
@@ -137,7 +138,7 @@ def finalise(path: str, storage_options: Mapping[str, Any] | None = None) -> Non
 def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str | None:
     """Return "complete" or "incomplete", or None if there is no result store."""
     try:
-        root = zarr.open_group(path, mode="r", use_consolidated=False, **keywords(storage_options))
+        root = opened(path, "r", storage_options)
     except (FileNotFoundError, ValueError, KeyError):
         return None
     found = root.attrs.get("status")
@@ -147,7 +148,7 @@ def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str |
 def attempt(path: str) -> str | None:
     """Return what tells an unfinished result from others that lay there, or None."""
     try:
-        root = zarr.open_group(path, mode="r", use_consolidated=False)
+        root = opened(path)
     except (FileNotFoundError, ValueError, KeyError):
         return None
     found = root.attrs.get("attempt")
@@ -168,29 +169,65 @@ def _sync(path: str) -> None:
 
 def assigned(path: str, name: str) -> zarr.Array[Any]:
     """A variable of the assignment, to be sliced."""
-    group = zarr.open_group(path, path=GROUP, mode="r", use_consolidated=False)
-    array = group[name]
+    array = opened(path)[f"{GROUP}/{name}"]
     if not isinstance(array, zarr.Array):
         raise DataError(f"'{name}' in {path} is no array.", "Write the assignment first.")
     return array
 
 
-def keywords(storage_options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return storage options as zarr's functions take them."""
-    return {"storage_options": dict(storage_options)} if storage_options else {}
+def place(path: str, storage_options: Mapping[str, Any] | None = None) -> Any:
+    """What zarr and xarray take for a result's path: for a URL of S3 its store, by obstore."""
+    if not is_objects(path) or storage_options:
+        return path
+    from zarr.storage import ObjectStore
+
+    return ObjectStore(objects(path))
+
+
+def opened(
+    path: str,
+    mode: Literal["r", "r+", "w"] = "r",
+    storage_options: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> zarr.Group:
+    """Open a result's root, without consolidated metadata."""
+    with reaching(path):
+        return zarr.open_group(
+            place(path, storage_options),
+            mode=mode,
+            use_consolidated=False,
+            storage_options=dict(storage_options) if storage_options else None,
+            **more,
+        )
+
+
+def holds(path: str, name: str) -> bool:
+    """Whether a file or object is there, below a result's path."""
+    if is_objects(path):
+        return RemoteStore(objects(path), path).has(name)
+    return os.path.exists(os.path.join(path, name))
+
+
+def group(path: str, name: str, **more: Any) -> xr.Dataset | None:
+    """Open a group as a dataset, to be read as needed and closed; None where there is none."""
+    with reaching(path):
+        if not holds(path, f"{name}/zarr.json"):
+            return None
+        held: xr.Dataset = xr.open_zarr(place(path), group=name, consolidated=False, chunks=None, **more)
+        return held
 
 
 def open_root(path: str, storage_options: Mapping[str, Any] | None) -> zarr.Group:
     """Open the root for writing, without consolidated metadata."""
     if status(path, storage_options) is None:
         create_result(path, storage_options=storage_options)
-    root = zarr.open_group(path, mode="r+", use_consolidated=False, **keywords(storage_options))
+    root = opened(path, "r+", storage_options)
     root.update_attributes({})
     return root
 
 
 def _consolidate(path: str, storage_options: Mapping[str, Any] | None) -> None:
-    root = zarr.open_group(path, mode="r+", use_consolidated=False, **keywords(storage_options))
+    root = opened(path, "r+", storage_options)
     with warnings.catch_warnings():
         # Zarr v3 has not written consolidated metadata into its specification yet
         warnings.simplefilter("ignore")
@@ -199,9 +236,10 @@ def _consolidate(path: str, storage_options: Mapping[str, Any] | None) -> None:
 
 @contextmanager
 def writing(path: str) -> Iterator[None]:
-    """Say a full disk in a sentence: freeing space and running again is all there is to do."""
+    """Say a full disk, or a store that is gone, in a sentence: running again is all there is to do."""
     try:
-        yield
+        with reaching(path):
+            yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

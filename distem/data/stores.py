@@ -12,17 +12,13 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, Self
 
-from distem.data._names import need
-from distem.errors import RunFolderError, StoreError, TooLargeError
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+from distem.errors import RunFolderError, TooLargeError
 
 _PART = re.compile(r"[A-Za-z0-9_.-]+")
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
@@ -65,6 +61,9 @@ class Store(Protocol):
 
     def names(self, folder: str) -> list[str]:
         """Return what lies right below a folder, sorted; scraps of unfinished writes left out."""
+
+    def brief(self) -> Self:
+        """The same store, asked once and not for long: for what may fail."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -242,6 +241,10 @@ class LocalStore:
                 self.delete(name)
         return True
 
+    def brief(self) -> Self:
+        """Itself: a folder answers at once."""
+        return self
+
     def vacate(self) -> None:
         """Remove the lock of a folder that comes to nothing, and the folder, if nothing else is there."""
         if not self.path.is_dir() or any(p.name != ".lock" for p in self.path.iterdir()):
@@ -250,120 +253,3 @@ class LocalStore:
             if [p.name for p in self.path.iterdir()] == [".lock"]:
                 self.delete(".lock")
                 self.path.rmdir()
-
-
-@dataclass(frozen=True)
-class RemoteStore:
-    """A prefix in an object store that has conditional puts: S3 and the like, through obstore.
-
-    Parameters
-    ----------
-    store : obstore.store.ObjectStore
-        Already at the prefix.
-    where : str
-        The place, for messages; no secret in it.
-    """
-
-    store: ObjectStore
-    where: str
-
-    @classmethod
-    def at(cls, url: str, options: Mapping[str, Any] | None = None) -> RemoteStore:
-        """Open the store of a URL.
-
-        Raises
-        ------
-        ConfigError
-            obstore is not installed, or does not know the URL.
-        """
-        try:
-            from obstore.store import from_url
-        except ImportError as error:
-            raise need("remote", f"Writing to {url.partition('://')[0]}:// stores", error) from error
-        with _remote(url):
-            return cls(from_url(url, **dict(options or {})), url)
-
-    def get(self, name: str, most: int | None = None) -> tuple[bytes, str] | None:
-        """Get an object."""
-        try:
-            with _remote(self.where):
-                found = self.store.get(name)
-                size = int(found.meta["size"])
-                if most is not None and size > most:
-                    raise TooLargeError(
-                        f"{self.where}/{name} has {size:,} bytes, more than the {most:,} it can."
-                    )
-                return bytes(found.bytes()), str(found.meta["e_tag"])
-        except FileNotFoundError:
-            return None
-
-    def put(self, name: str, data: bytes) -> str:
-        """Put an object."""
-        with _remote(self.where):
-            return str(self.store.put(name, data)["e_tag"])
-
-    def create(self, name: str, data: bytes) -> str | None:
-        """Put if there is none."""
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
-        try:
-            with _remote(self.where):
-                return str(self.store.put(name, data, mode="create")["e_tag"])
-        except (AlreadyExistsError, PreconditionError):
-            return self._ours(name, data)
-
-    def swap(self, name: str, data: bytes, version: str) -> str | None:
-        """Put if the tag is still that one."""
-        from obstore.exceptions import AlreadyExistsError, PreconditionError
-
-        try:
-            with _remote(self.where):
-                return str(self.store.put(name, data, mode={"e_tag": version})["e_tag"])
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-            return self._ours(name, data)
-
-    def _ours(self, name: str, data: bytes) -> str | None:
-        """The version, if what is there is what was to be put: then only the acknowledgement was lost."""
-        found = self.get(name)
-        return found[1] if found is not None and found[0] == data else None
-
-    def delete(self, name: str) -> None:
-        """Delete an object and all below it."""
-        with _remote(self.where):
-            below = [str(each["path"]) for each in self.store.list(f"{name}/").collect()]
-            for path in [*below, name]:
-                with suppress(FileNotFoundError):
-                    self.store.delete(path)
-
-    def drop(self, name: str, version: str) -> bool:  # noqa: ARG002
-        """Leave it: object stores have no conditional delete."""
-        return False
-
-    def names(self, folder: str) -> list[str]:
-        """List what is right below a prefix."""
-        with _remote(self.where):
-            found = self.store.list_with_delimiter(f"{folder}/" if folder else None)
-        paths = [str(each["path"]) for each in found["objects"]] + [str(p) for p in found["common_prefixes"]]
-        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
-
-
-@contextmanager
-def _remote(where: str) -> Iterator[None]:
-    """Say what an object store's client raises as the store's failure, but for what callers ask about."""
-    try:
-        yield
-    except (FileNotFoundError, StoreError):
-        raise
-    except Exception as error:
-        from obstore import exceptions
-
-        if isinstance(error, exceptions.AlreadyExistsError | exceptions.PreconditionError):
-            raise
-        if isinstance(error, exceptions.NotFoundError):
-            raise FileNotFoundError(where) from error
-        if type(error).__module__.startswith("obstore") or isinstance(error, OSError | ValueError):
-            raise StoreError(
-                f"{where} could not be reached: {type(error).__name__}: {str(error).splitlines()[0]}.",
-                "Check the address and its credentials; run the same command to go on.",
-            ) from error
-        raise

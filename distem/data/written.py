@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +12,8 @@ import numpy as np
 from distem.data.assignment import AssignmentWriter, held_arrays
 from distem.data.files import is_url
 from distem.data.grid import Box
-from distem.data.results import GROUP
+from distem.data.object_store import is_objects
+from distem.data.results import GROUP, holds
 from distem.types import Block, Rows
 
 
@@ -41,7 +41,7 @@ class LookAtWritten:
 
 def is_whole(writer: AssignmentWriter, block: int) -> bool:
     """Whether all that is written of a block is there, and as it was written."""
-    if is_url(writer.path):
+    if is_url(writer.path) and not is_objects(writer.path):
         return False
     arrays = held_arrays(writer)
     for name in (*writer.variables, *writer.coordinates):
@@ -51,7 +51,7 @@ def is_whole(writer: AssignmentWriter, block: int) -> bool:
         for box in writer.grid.boxes(writer.chunks(block)):
             region = _region(writer, array, box)
             # a missing chunk reads as its fill value, in silence
-            if not all(os.path.exists(path) for path in _files(writer, name, array, region)):
+            if not all(holds(writer.path, file) for file in _files(name, array, region)):
                 return False
             try:
                 array[region]
@@ -66,13 +66,12 @@ def _region(writer: AssignmentWriter, array: Any, box: Box) -> tuple[slice, ...]
     return tuple(by_dim.get(str(dim), slice(0, n)) for dim, n in zip(dims, array.shape, strict=True))
 
 
-def _files(writer: AssignmentWriter, name: str, array: Any, region: tuple[slice, ...]) -> list[str]:
+def _files(name: str, array: Any, region: tuple[slice, ...]) -> list[str]:
     ranges = [
         range(part.start // size, -(-part.stop // size))
         for part, size in zip(region, array.chunks, strict=True)
     ]
-    folder = os.path.join(writer.path, GROUP, name)
-    return [os.path.join(folder, array.metadata.encode_chunk_key(at)) for at in product(*ranges)]
+    return [f"{GROUP}/{name}/{array.metadata.encode_chunk_key(at)}" for at in product(*ranges)]
 
 
 @dataclass(frozen=True)

@@ -127,8 +127,8 @@ class Comparison:
         """All of it as plain values, for JSON."""
         (a, b), m = self.parts, self.matching
         return {
-            "run_a": str(self.runs[0].folder),
-            "run_b": str(self.runs[1].folder),
+            "run_a": self.runs[0].folder,
+            "run_b": self.runs[1].folder,
             "kind": a.kind,
             "verdict": self.verdict,
             "threshold": self.threshold,
@@ -194,8 +194,8 @@ class Comparison:
 
 
 def compare(
-    first: Path,
-    second: Path,
+    first: str | Path,
+    second: str | Path,
     threshold: float = THRESHOLD,
     apart: float = APART,
     shares_threshold: float = SHARES,
@@ -204,7 +204,7 @@ def compare(
 
     Parameters
     ----------
-    first, second : Path
+    first, second : str or Path
         Run folders.
     threshold : float
         A component that moved further has moved.

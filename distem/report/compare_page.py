@@ -44,7 +44,7 @@ def write(found: Comparison, path: Path) -> None:
         "rows": rows,
         "pictures": _pictures(found),
         "runs": _runs(found),
-        "folders": [plain(run.folder.name) for run in found.runs],
+        "folders": [plain(run.folder.rpartition("/")[2]) for run in found.runs],
     }
     write_atomically(path, page("compare.html", content))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distem.data.folder import RunFolder, write_atomically
+from distem.data.folder import RunFolder
 from distem.report import densities, figures, findings, overlap, places, progress
 from distem.report.colours import variable
 from distem.report.frames import frame
@@ -39,7 +39,7 @@ _PLAN = ("blocks", "partitions", "workers", "threads")
 
 
 def draw(folder: Path) -> Path:
-    """Draw the report of a run.
+    """Draw the report of a run; see `draw_in`.
 
     Parameters
     ----------
@@ -50,16 +50,19 @@ def draw(folder: Path) -> Path:
     -------
     Path
         report.html in it.
+    """
+    return Path(draw_in(RunFolder(Path(folder))))
+
+
+def draw_in(folder: RunFolder) -> str:
+    """Draw the report of a run, wherever it lies; return the report's path or URL.
 
     Raises
     ------
     ConfigError
         It is not the folder of a complete run.
     """
-    run = read(Path(folder))
-    path = RunFolder(Path(folder)).report
-    write_atomically(path, page("page.html", _content(run)))
-    return path
+    return folder.write("report.html", page("page.html", _content(read(folder))))
 
 
 def _content(run: Found) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,7 @@ def of_tree(tree: xr.DataTree) -> Found:
     groups = {name: tree[name].to_dataset().load() for name in GROUPS}
     chosen = {"chosen": groups["selection"].attrs.get("chosen")}
     model, trace, selection, sample = groups.values()
-    return Found({"fit": chosen}, "", (), model, trace, selection, sample, Path(), tree)
+    return Found({"fit": chosen}, "", (), model, trace, selection, sample, "", tree)
 
 
 def of_estimator(estimator: Any, X: Any = None) -> Found:
@@ -79,7 +78,7 @@ def of_estimator(estimator: Any, X: Any = None) -> Found:
         trace=_trace(estimator),
         selection=xr.Dataset(),
         sample=sample,
-        folder=Path(),
+        folder="",
     )
 
 
@@ -95,7 +94,7 @@ def _without_means(estimator: Any) -> Found | None:
     else:
         return None
     model = xr.Dataset(known, coords={"component": np.arange(k)}, attrs={"kind": kind})
-    return Found({}, "", (), model, _trace(estimator), xr.Dataset(), xr.Dataset(), Path())
+    return Found({}, "", (), model, _trace(estimator), xr.Dataset(), xr.Dataset(), "")
 
 
 def _parameters(estimator: Any) -> tuple[str, Float64 | None, Float64, Float64, dict[str, Any]]:

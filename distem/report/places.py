@@ -79,11 +79,12 @@ def uncertainty_map(run: Found) -> Picture | None:
 
 
 def _window(run: Found) -> Window | None:
-    path = run.folder / "result.zarr" / "assignment"
-    elsewhere = (run.folder / "result.zarr" / name / "zarr.json" for name in ("picture", "frames"))
-    if not (path / "uncertainty" / "zarr.json").exists() or any(p.exists() for p in elsewhere):
+    dataset = run.opened("assignment", decode_times=False)
+    if dataset is None:
         return None
-    with xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False) as dataset:
+    with dataset:
+        if "uncertainty" not in dataset or run.holds("picture") or run.holds("frames"):
+            return None
         held = dataset["uncertainty"]
         if held.ndim < 2 or min(held.shape) < 2:
             return None

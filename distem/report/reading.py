@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from distem.data.folder import RunFolder
+from distem.data import results
+from distem.data.folder import RESULT, RunFolder
+from distem.data.remote_folder import run_folder
 from distem.errors import ConfigError
 from distem.families.base import Family, family
 from distem.types import Float64, Ints
@@ -36,8 +38,8 @@ class Found:
         The log; lines that cannot be read are left out.
     model, trace, selection, sample : Dataset
         The groups of the result, in memory.
-    folder : Path
-        The run folder.
+    folder : str
+        The run folder: a path or URL; empty where it came from none.
     tree : DataTree, optional
         The opened result, where it did not come from a folder.
     """
@@ -49,7 +51,7 @@ class Found:
     trace: xr.Dataset
     selection: xr.Dataset
     sample: xr.Dataset
-    folder: Path
+    folder: str
     tree: xr.DataTree | None = None
 
     @cached_property
@@ -195,8 +197,19 @@ class Found:
         """A further group of the result, in memory; None where there is none."""
         if self.tree is not None:
             return self.tree[name].to_dataset().load() if name in self.tree.children else None
-        folder = RunFolder(self.folder)
-        return _group(folder, name) if (folder.result / name / "zarr.json").exists() else None
+        held = self.opened(name, decode_times=False)
+        if held is None:
+            return None
+        with held:
+            return held.load()
+
+    def opened(self, name: str, **more: Any) -> xr.Dataset | None:
+        """A group of the result in the folder, to be read in part and closed; None where there is none."""
+        return results.group(f"{self.folder}/{RESULT}", name, **more)
+
+    def holds(self, name: str) -> bool:
+        """Whether the result in the folder has a group of that name."""
+        return results.holds(f"{self.folder}/{RESULT}", f"{name}/zarr.json")
 
     def say(self, *keys: str, otherwise: Any = None) -> Any:
         """A value deep in the manifest."""
@@ -208,34 +221,37 @@ class Found:
         return here
 
 
-def read(folder: Path) -> Found:
-    """Read a run folder.
+def read(folder: str | Path | RunFolder) -> Found:
+    """Read a run folder, by its path or URL.
 
     Raises
     ------
     ConfigError
         It is not the folder of a complete run.
     """
-    run = RunFolder(Path(folder))
+    if not isinstance(folder, RunFolder):
+        with run_folder(str(folder)) as run:
+            return read(run)
+    run = folder
     manifest = run.read_manifest()
     if manifest is None:
         raise ConfigError(
-            f"{run.path} holds no run: there is no manifest.json in it.",
+            f"{run.where} holds no run: there is no manifest.json in it.",
             "Give the folder that a run has written.",
         )
     status = manifest.get("status")
     if status != "complete":
         raise ConfigError(
-            f"The run in {run.path} is not complete: its status is {status}.",
+            f"The run in {run.where} is not complete: its status is {status}.",
             "Finish it with distem run, then try again.",
         )
     groups = {name: _group(run, name) for name in GROUPS}
-    try:
-        config = run.config.read_text(encoding="utf-8")
-    except OSError:  # the manifest holds the same
+    config = run.read("config.yaml")
+    if config is None:  # the manifest holds the same
         config = json.dumps(manifest.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False)
     model, trace, selection, sample = groups.values()
-    return Found(manifest, config, _events(run.log), model, trace, selection, sample, run.path)
+    events = _events(run.read(run.log.name) or "")
+    return Found(manifest, config, events, model, trace, selection, sample, run.where)
 
 
 def deviations(covariances: Float64) -> Float64:
@@ -244,24 +260,19 @@ def deviations(covariances: Float64) -> Float64:
 
 
 def _group(run: RunFolder, name: str) -> xr.Dataset:
-    path = run.result / name
-    if not (path / "zarr.json").exists():
+    held = results.group(run.result, name, decode_times=False)
+    if held is None:
         raise ConfigError(
-            f"The result in {run.path} is not whole: {path.name} is missing in result.zarr.",
+            f"The result in {run.where} is not whole: {name} is missing in {RESULT}.",
             "Run it again with distem run --fresh.",
         )
-    with xr.open_zarr(path, consolidated=False, chunks=None, decode_times=False) as dataset:
-        loaded: xr.Dataset = dataset.load()
-    return loaded
+    with held:
+        return held.load()
 
 
-def _events(path: Path) -> tuple[Mapping[str, Any], ...]:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ()
+def _events(text: str) -> tuple[Mapping[str, Any], ...]:
     events = []
-    for line in lines:
+    for line in text.splitlines():
         try:
             event = json.loads(line)
         except json.JSONDecodeError:  # the line a crash cut short

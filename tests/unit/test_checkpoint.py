@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.testing import assert_array_equal
 
 from distem.data.checkpoint import HEAD, CheckpointStore
-from distem.data.stores import RemoteStore
+from distem.data.object_store import RemoteStore
 from distem.errors import AlreadyRunning
 
 

@@ -50,8 +50,8 @@ def test_a_failed_write_leaves_the_old_text_and_no_scraps(tmp_path, monkeypatch)
 
 def test_clear_removes_what_a_run_wrote_and_nothing_else(folder):
     folder.write_manifest({})
-    folder.result.mkdir()
-    (folder.result / "zarr.json").write_text("{}", encoding="utf-8")
+    (folder.path / "result.zarr").mkdir()
+    (folder.path / "result.zarr" / "zarr.json").write_text("{}", encoding="utf-8")
     (folder.path / "notes.txt").write_text("mine", encoding="utf-8")
     folder.clear()
     assert [p.name for p in folder.path.iterdir()] == ["notes.txt"]

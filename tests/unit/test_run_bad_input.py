@@ -87,7 +87,7 @@ def test_a_wrong_line(folder, line, words):
         ({"cluster__kind": "locl"}, ["cluster", "locl", "local"]),
         ({"pipeline": "clutser"}, ["clutser", "cluster"]),
         ({"pipeline": "gone.py"}, ["gone.py"]),
-        ({"output__path": "s3://bucket/run"}, ["output.path", "s3://", "local path"]),
+        ({"output__path": "gs://bucket/run"}, ["gs://", "local path", "s3://"]),
         ({"output__variables": ["labels"]}, ["output.variables", "label"]),
     ],
     ids=str,

@@ -231,7 +231,7 @@ def test_a_report_that_fails_takes_nothing_from_the_result(tmp_path, monkeypatch
     def broken(path):
         raise RuntimeError("no ink")
 
-    monkeypatch.setattr(draw, "draw", broken)
+    monkeypatch.setattr(draw, "draw_in", broken)
     store(tmp_path / "data.zarr", blobs(100))
     result = invoke("run", config_file(tmp_path, output__report=True))
     assert result.exit_code == 0

@@ -29,9 +29,8 @@ def sections(run: Found) -> Sequence[Section]:
     """The contact sheet, and the tracks."""
     model = run.model
     made = []
-    with xr.open_zarr(run.folder / "result.zarr" / "frames", consolidated=False, chunks=None) as held:
-        frames = held.load()
-    if "label" in frames:
+    frames = run.group("frames")
+    if frames is not None and "label" in frames:
         text = (
             "Every frame is tinted by the layer that each pixel most probably belongs to; grey pixels follow "
             "none of the motions. Arrows show how the middle of a layer moves, longer than it is. "

@@ -26,11 +26,9 @@ _DIM = 0.55  # the picture behind boundaries
 
 def sections(run: Found) -> Sequence[Section]:
     """Return the section of a run whose result holds a picture; none for others."""
-    path = run.folder / "result.zarr" / GROUP
-    if not (path / "zarr.json").exists():
+    held = run.group(GROUP)
+    if held is None:
         return ()
-    with xr.open_zarr(path, consolidated=False, chunks=None) as dataset:
-        held = dataset.load()
     stride = int(held.attrs.get("stride", 1))
     shape = " × ".join(whole(n) for n in held.attrs.get("shape", ()))
     pictures = []

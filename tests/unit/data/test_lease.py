@@ -12,7 +12,8 @@ import pytest
 
 from distem.data import lease as leases
 from distem.data.lease import NAME, Lease
-from distem.data.stores import LocalStore, RemoteStore
+from distem.data.object_store import RemoteStore
+from distem.data.stores import LocalStore
 from distem.errors import AlreadyRunning
 
 memory_store = pytest.importorskip("obstore.store").MemoryStore

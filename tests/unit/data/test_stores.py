@@ -5,7 +5,8 @@ import threading
 
 import pytest
 
-from distem.data.stores import LocalStore, RemoteStore
+from distem.data.object_store import RemoteStore
+from distem.data.stores import LocalStore
 from distem.errors import RunFolderError, TooLargeError
 
 memory_store = pytest.importorskip("obstore.store").MemoryStore
