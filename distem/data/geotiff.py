@@ -20,7 +20,7 @@ from distem.errors import DamagedChunkError, DataError
 
 MAP = "spatial_ref"
 """The coordinate that holds the reference system, as rioxarray calls it."""
-_PLACE_TAGS = {33550, 33922, 34264, 34735}
+PLACE_TAGS = {33550, 33922, 34264, 34735}
 """TIFF's tags of a pixel's size, tie points, a transform, and the reference system."""
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _COLOURS = ("red", "green", "blue", "alpha")
@@ -46,7 +46,7 @@ def is_geotiff(path: str) -> bool:
             with Image.open(path) as image:
                 deep = image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(t[-1]) for t in image.tile)
                 tags = set(getattr(image, "tag_v2", ()))
-                return image.mode != "P" and (deep or bool(_PLACE_TAGS & tags))
+                return image.mode != "P" and (deep or bool(PLACE_TAGS & tags))
     except (UnidentifiedImageError, Image.DecompressionBombError):
         return True
     except (OSError, SyntaxError, ValueError):

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distem.data._names import need, no_such
-from distem.data.files import Held, expand, frozen, open_binary, stamp
-from distem.data.geotiff import is_geotiff, open_geotiff
+from distem.data.files import Held, expand, frozen, is_url, open_binary, stamp
+from distem.data.geotiff import PLACE_TAGS, is_geotiff, open_geotiff
+from distem.data.geotiff_stack import are_geotiffs, open_geotiffs
 from distem.data.grid import Box, Grid, leading_sizes, rows_per_chunk
 from distem.data.rows import NoCoordinates, choose
 from distem.data.source import Raw, Source, reason
@@ -120,7 +121,7 @@ def open_image(
 
     The dimensions are (y, x), of a stack (image, y, x). The features are red, green, blue, gray, or
     band_0 ...; alpha only if it is named. Where it is not, pixels without any opacity are missing.
-    A GeoTIFF is read by `open_geotiff`.
+    A GeoTIFF is read by `open_geotiff`, several of one place by `open_geotiffs`.
     """
     if weights is not None:
         raise ConfigError(f"weights is '{weights}', but images have none.", "Leave data.weights out.")
@@ -140,6 +141,8 @@ def open_image(
         )
     if not stacked and is_geotiff(files[0]):
         return open_geotiff(files[0], features, block_rows)
+    if stacked and are_geotiffs(files):
+        return open_geotiffs(files, features, block_rows)
     first, names = _pixels(files[0], options)
     for file in files[1:]:
         size, bands = _size(file, options)
@@ -201,9 +204,14 @@ def _opened(path: str, options: str) -> Any:
                     f"{path} holds 16 bits for each of its bands, of which 8 would be read.",
                     "Store it as Zarr or NetCDF, whose values are read as they are.",
                 )
+            if is_url(path) and PLACE_TAGS & set(getattr(image, "tag_v2", ())):
+                raise DataError(
+                    f"{path} is a GeoTIFF behind a URL: its pixels would be read without their place.",
+                    "Copy it to a local path, or store it as Zarr, which is read from a URL chunk by chunk.",
+                )
             image.load()
-            if image.mode == "P":
-                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            if (mode := _read_as(image)) != image.mode:
+                image = image.convert(mode)
         except Image.DecompressionBombError as error:
             raise DataError(
                 f"{path} is too large to be decoded at once: {reason(error)}.",
@@ -215,6 +223,14 @@ def _opened(path: str, options: str) -> Any:
                 remedy += " Of a raster of many or deep bands one local file is read, or Zarr or NetCDF."
             raise DataError(f"{path} cannot be opened as an image: {reason(error)}.", remedy) from error
     return image
+
+
+def _read_as(image: Any) -> str:
+    """The mode in which an image is read: palettes as colours, a transparent colour as a band."""
+    clear = "transparency" in image.info
+    if image.mode in ("P", "RGB"):
+        return "RGBA" if clear else "RGB"
+    return "LA" if clear and image.mode in ("1", "L") else str(image.mode)
 
 
 def _pixels(path: str, options: str) -> tuple[NDArray[Any], list[str]]:
@@ -235,11 +251,13 @@ def _pixels(path: str, options: str) -> tuple[NDArray[Any], list[str]]:
 
 
 def _nodata(path: str, options: str) -> float | None:
-    """The value that means no data, of a TIFF that GDAL has written."""
+    """The value that means no data: of a TIFF that GDAL has written, of a PNG with one band of 16 bits."""
     from PIL import Image
 
     with open_binary(path, options) as file, Image.open(file) as image:
         said = getattr(image, "tag_v2", {}).get(NODATA_TAG)
+        if image.mode.startswith("I"):
+            said = image.info.get("transparency", said)
     try:
         return None if said is None else float(str(said).strip("\x00 "))
     except ValueError:
@@ -252,9 +270,8 @@ def _size(path: str, options: str) -> tuple[tuple[int, int], int]:
 
     try:
         with open_binary(path, options) as file, Image.open(file) as image:
-            if image.mode != "P":
-                return (image.height, image.width), len(image.getbands())
-            bands = 4 if "transparency" in image.info else 3
+            mode = _read_as(image)
+            bands = len(image.getbands()) if mode == image.mode else len(mode)
             return (image.height, image.width), bands
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(

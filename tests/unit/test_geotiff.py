@@ -117,6 +117,62 @@ def test_a_damaged_tile_is_named(tmp_path):
         source.read(range(source.grid.n_chunks))
 
 
+def test_a_folder_of_one_place_is_a_stack_with_its_place(tmp_path):
+    values = np.random.default_rng(3).integers(0, 9, (3, 3, 40, 35)).astype("u2")
+    (tmp_path / "s").mkdir()
+    for i, page in enumerate(values):
+        write(tmp_path / "s" / f"{i}.tif", page, nodata=0 if i else None, **TILED)
+    source = open_source("image", str(tmp_path / "s"), block_rows=256)
+    assert source.dims == ("image", "y", "x")
+    assert source.grid.regular_sizes == (1, 16, 16)
+    expected = np.moveaxis(values, 1, -1).astype("f4")
+    expected[1:][expected[1:] == 0] = np.nan
+    for chunk in range(source.grid.n_chunks):
+        found, _ = source.read(range(chunk, chunk + 1))
+        assert_array_equal(found, expected[source.grid.region(chunk)].reshape(-1, 3))
+    asked = {"data__kind": "image", "data__path": str(tmp_path / "s"), "data__features": None}
+    folder = fitted(tmp_path, **asked, data__missing="drop")
+    with rasterio.open(folder / "label_images/label_2.tif") as made:
+        assert made.transform.to_gdal() == PLACE
+        assert made.crs.to_epsg() == 4326
+    with xr.open_datatree(folder / "result.zarr", engine="zarr") as tree:
+        result = tree["assignment"].to_dataset().load()
+    assert result.label.dims == ("image", "y", "x")
+    assert_array_equal(result.label == -1, np.isnan(expected).any(axis=-1))
+    np.testing.assert_allclose(result.x[:2], [8.01, 8.03])
+
+
+def test_what_is_no_stack_is_refused(tmp_path):
+    page = np.ones((2, 8, 9), "u2")
+    write(tmp_path / "a.tif", page)
+    for other, said in (
+        ({"place": (8.18, *PLACE[1:])}, r"b\.tif and .*same place: corner \(8\.18, 48\).*gdalbuildvrt"),
+        ({"crs": "EPSG:3857"}, "same place.*WGS 84"),
+        ({"names": ("red", "nir")}, "bands"),
+        ({"values": page[:, :5]}, r"shape \(5, 9\)"),
+        ({"values": page.astype("f4")}, "type float32"),
+    ):
+        write(tmp_path / "b.tif", **({"values": page} | other))
+        with pytest.raises(DataError, match=said):
+            open_source("image", str(tmp_path / "*.tif"))
+    image = pytest.importorskip("PIL.Image")
+    image.fromarray(page[0].astype("u1")).save(tmp_path / "b.tif")
+    with pytest.raises(DataError, match=r"a\.tif is a GeoTIFF, and .*b\.tif is none"):
+        open_source("image", str(tmp_path))
+
+
+def test_behind_a_url_no_place_is_lost_in_silence(tmp_path):
+    write(tmp_path / "a.tif", np.ones((1, 8, 9), "u1"))
+    system = pytest.importorskip("fsspec").filesystem("memory")
+    system.pipe("/scenes/a.tif", (tmp_path / "a.tif").read_bytes())
+    try:
+        for path in ("memory://scenes/a.tif", "memory://scenes/"):
+            with pytest.raises(DataError, match=r"behind a URL.*without their place"):
+                open_source("image", path)
+    finally:
+        system.rm("/scenes", recursive=True)
+
+
 def test_without_rasterio_the_remedy_is_told(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", np.ones((5, 4, 5), "u2"))
     monkeypatch.setitem(sys.modules, "rasterio", None)

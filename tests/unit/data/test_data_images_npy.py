@@ -170,3 +170,23 @@ def test_what_a_tiff_says_is_no_data_is_missing(tmp_path):
     values, _ = source.reader.read((slice(0, 3), slice(0, 4)))
     expected = np.where(pixels == -9999.0, np.nan, pixels).reshape(-1, 1)
     np.testing.assert_array_equal(values, expected)
+
+
+def test_a_transparent_colour_is_missing(tmp_path):
+    pixels = rng.integers(0, 256, (6, 5, 3)).astype("u1")
+    pixels[2, 3] = pixels[0, 0]
+    for kept in (pixels, pixels[..., 0], pixels[..., 0].astype("u2") * 200):
+        kept[pixels[..., 0] == pixels[0, 0, 0]] = kept[0, 0]
+        clear = tuple(int(v) for v in kept[0, 0]) if kept.ndim == 3 else int(kept[0, 0])
+        Image.fromarray(kept).save(tmp_path / "t_0.png", transparency=clear)
+        Image.fromarray(kept).save(tmp_path / "t_1.png", transparency=clear)
+        expected = kept.reshape(30, -1).astype(float)
+        expected[(expected == expected[0]).all(axis=1)] = np.nan
+        assert 2 <= np.isnan(expected[:, 0]).sum() < 30
+        source = open_source("image", str(tmp_path / "t_0.png"))
+        values, _ = source.window((slice(0, 6), slice(0, 5)))
+        assert_array_equal(values, expected)
+        stack = open_source("image", str(tmp_path))
+        assert_array_equal(
+            stack.window(tuple(slice(0, n) for n in stack.shape))[0], np.tile(expected, (2, 1))
+        )
