@@ -327,6 +327,11 @@ class HiddenMarkovConfig(ModelConfig):
     covariance: CovarianceType = Field(
         default="full", description="The shape of the covariances of Gaussian states."
     )
+    components_per_state: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description="Gaussians of each state; of several what it says is a mixture, and tied is one "
+        "covariance for those of a state.",
+    )
     sequence: TextOrTexts | None = Field(
         default=None,
         description="What tells sequences apart: a dimension of the samples, each index of which is one (all "
@@ -414,21 +419,25 @@ class HiddenMarkovConfig(ModelConfig):
         from distem.models.discrete import Categorical, Poisson
         from distem.models.gaussian import Gaussian, in_units, relative_floor
         from distem.models.markov import HiddenMarkov
+        from distem.models.mixed import MixedGaussians
 
         if self.emission == "poisson":
             return HiddenMarkov(Poisson(), self.stationary, kernels)
         if self.emission == "categorical":
             return HiddenMarkov(Categorical(self.symbols or 1), self.stationary, kernels)
-        floor = relative_floor(self.reg_covar)
-        component = Gaussian(self.covariance, in_units(self.reg_covar, units), floor, variance, kernels)
-        return HiddenMarkov(component, self.stationary, kernels)
+        floor, m = relative_floor(self.reg_covar), self.components_per_state
+        tied = m > 1 and self.covariance == "tied"
+        shape = "full" if tied else self.covariance
+        component = Gaussian(shape, in_units(self.reg_covar, units), floor, variance, kernels)
+        mixed = MixedGaussians(component, m, tied) if m > 1 else component
+        return HiddenMarkov(mixed, self.stationary, kernels)
 
     @property
     def working_bytes(self) -> int:
         """What a sweep remembers, and the matrices of a tile."""
         from distem.models._sweep import KEPT_BYTES, TILE
 
-        return KEPT_BYTES + 8 * TILE * 8 * max(self.n_components)
+        return KEPT_BYTES + 8 * TILE * 8 * max(self.n_components) * self.components_per_state
 
     @property
     def working_row_bytes(self) -> int:
@@ -438,7 +447,8 @@ class HiddenMarkovConfig(ModelConfig):
     def sums(self, k: int, d: int) -> int:
         """Moments and transitions."""
         wide = d if self.emission == "gaussian" and self.covariance in ("full", "tied") else 1
-        return k * (d * wide + d + 1) + k * (k + 1) + (k * (self.symbols or 256))
+        each = k * self.components_per_state
+        return each * (d * wide + d + 1) + k * (k + 1) + (k * (self.symbols or 256))
 
     def warming(self, precision: str) -> Callable[[], float]:
         """The kernels of chains, and of Gaussian states."""
@@ -462,9 +472,21 @@ class HiddenMarkovConfig(ModelConfig):
             )
         if config.output.smoothing is not None:
             raise wrong("is for pictures; a chain smooths along its rows already", "output", "smoothing")
+        if self.components_per_state > 1 and self.emission != "gaussian":
+            raise wrong(
+                f"is {self.components_per_state}, and is for Gaussian states; these say {self.emission}",
+                "model",
+                "components_per_state",
+            )
         super().check(config)
         init = config.fit.init
         if isinstance(init, GivenParameters):
+            if self.components_per_state > 1:
+                raise wrong(
+                    "has one mean a state; states of several Gaussians start by name, or from a run",
+                    "fit",
+                    "init",
+                )
             if self.emission == "categorical":
                 raise wrong("has means; states that say symbols start by name, or from a run", "fit", "init")
             if self.emission == "poisson" and init.covariances is not None:

@@ -75,6 +75,12 @@ class GaussianHMM(ChainEstimator):
         Print the log-likelihood of every `verbose_interval`-th pass to the log "distem".
     client : distributed.Client or None
         Where to fit; default: the Dask client in scope, or else threads.
+    startprob_prior, transmat_prior : float or array-like
+        Dirichlet priors, as hmmlearn's: of the shape (k,) and (k, k), or one number for all. 1 is none.
+    min_covar, means_prior, means_weight, covars_prior, covars_weight
+        hmmlearn's priors of what states say: there are none, and values that would ask for one are refused.
+    implementation : {"log", "scaling"}
+        hmmlearn's; either gives the same here, for sums are scaled, and in logarithms where that is needed.
 
     Attributes
     ----------
@@ -140,6 +146,14 @@ class GaussianHMM(ChainEstimator):
         verbose: int = 0,
         verbose_interval: int = 10,
         client: Any = None,
+        startprob_prior: Any = 1.0,
+        transmat_prior: Any = 1.0,
+        min_covar: float | None = None,
+        means_prior: Any = 0.0,
+        means_weight: Any = 0.0,
+        covars_prior: Any = None,
+        covars_weight: Any = None,
+        implementation: str = "log",
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -157,6 +171,14 @@ class GaussianHMM(ChainEstimator):
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.client = client
+        self.startprob_prior = startprob_prior
+        self.transmat_prior = transmat_prior
+        self.min_covar = min_covar
+        self.means_prior = means_prior
+        self.means_weight = means_weight
+        self.covars_prior = covars_prior
+        self.covars_weight = covars_weight
+        self.implementation = implementation
 
     @property
     def covars_(self) -> Float64:
@@ -228,6 +250,9 @@ class GMMHMM(ChainEstimator):
     stationary, reg_covar, init_params, n_iter, max_iter, tol, random_state, lengths, acceleration, \
 verbose, verbose_interval, client
         See `GaussianHMM`; `init_params` has a w for the weights.
+    startprob_prior, transmat_prior, implementation, \
+min_covar, weights_prior, means_prior, means_weight, covars_prior, covars_weight
+        See `GaussianHMM`.
 
     Attributes
     ----------
@@ -276,6 +301,15 @@ verbose, verbose_interval, client
         verbose: int = 0,
         verbose_interval: int = 10,
         client: Any = None,
+        startprob_prior: Any = 1.0,
+        transmat_prior: Any = 1.0,
+        min_covar: float | None = None,
+        weights_prior: Any = 1.0,
+        means_prior: Any = 0.0,
+        means_weight: Any = 0.0,
+        covars_prior: Any = None,
+        covars_weight: Any = None,
+        implementation: str = "log",
     ) -> None:
         self.n_components = n_components
         self.n_mix = n_mix
@@ -294,6 +328,15 @@ verbose, verbose_interval, client
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.client = client
+        self.startprob_prior = startprob_prior
+        self.transmat_prior = transmat_prior
+        self.min_covar = min_covar
+        self.weights_prior = weights_prior
+        self.means_prior = means_prior
+        self.means_weight = means_weight
+        self.covars_prior = covars_prior
+        self.covars_weight = covars_weight
+        self.implementation = implementation
 
     @property
     def covars_(self) -> Float64:
@@ -359,6 +402,9 @@ class PoissonHMM(ChainEstimator):
     stationary, init_params, params, algorithm, n_iter, max_iter, tol, random_state, lengths, acceleration, \
 verbose, verbose_interval, client
         See `GaussianHMM`; `init_params` has an l for the rates.
+    startprob_prior, transmat_prior, implementation, \
+lambdas_prior, lambdas_weight
+        See `GaussianHMM`.
 
     Attributes
     ----------
@@ -392,6 +438,11 @@ verbose, verbose_interval, client
         verbose: int = 0,
         verbose_interval: int = 10,
         client: Any = None,
+        startprob_prior: Any = 1.0,
+        transmat_prior: Any = 1.0,
+        lambdas_prior: Any = 0.0,
+        lambdas_weight: Any = 0.0,
+        implementation: str = "log",
     ) -> None:
         self.n_components = n_components
         self.stationary = stationary
@@ -407,6 +458,11 @@ verbose, verbose_interval, client
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.client = client
+        self.startprob_prior = startprob_prior
+        self.transmat_prior = transmat_prior
+        self.lambdas_prior = lambdas_prior
+        self.lambdas_weight = lambdas_weight
+        self.implementation = implementation
 
     def _features(self) -> int:
         return int(np.shape(self.lambdas_)[1])
@@ -444,6 +500,9 @@ class CategoricalHMM(ChainEstimator):
     init_params, params, algorithm, n_iter, max_iter, tol, random_state, lengths, acceleration, verbose, \
 verbose_interval, client
         See `GaussianHMM`; `init_params` has an e for the emissions.
+    startprob_prior, transmat_prior, implementation, \
+emissionprob_prior
+        See `GaussianHMM`.
 
     Attributes
     ----------
@@ -482,6 +541,10 @@ verbose_interval, client
         verbose: int = 0,
         verbose_interval: int = 10,
         client: Any = None,
+        startprob_prior: Any = 1.0,
+        transmat_prior: Any = 1.0,
+        emissionprob_prior: Any = 1.0,
+        implementation: str = "log",
     ) -> None:
         self.n_components = n_components
         self.stationary = stationary
@@ -498,6 +561,10 @@ verbose_interval, client
         self.verbose = verbose
         self.verbose_interval = verbose_interval
         self.client = client
+        self.startprob_prior = startprob_prior
+        self.transmat_prior = transmat_prior
+        self.emissionprob_prior = emissionprob_prior
+        self.implementation = implementation
 
     def _features(self) -> int:
         return 1

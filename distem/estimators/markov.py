@@ -28,11 +28,12 @@ from distem.em.repair import Repair
 from distem.em.stopping import Change, FirstOf, MaxPasses
 from distem.errors import DataError, FitError
 from distem.estimators.base import SAMPLE_ROWS, Estimator, is_chunked
+from distem.estimators.priors import priors_of
 from distem.execution.base import BlockSet, Executor, one_blas_thread
 from distem.inputs import Input, as_input, features_last
 from distem.kernels.chains_compiled import warm
 from distem.models import seeding
-from distem.models.chain import stationary_law
+from distem.models.chain import ChainPriors, stationary_law
 from distem.models.chain_start import start
 from distem.models.markov import HiddenMarkov, MarkovParams
 from distem.types import Float64, Ints
@@ -104,6 +105,7 @@ class ChainEstimator(Estimator):
         "verbose": ["verbose"],
         "verbose_interval": [Interval(Integral, 1, None, closed="left")],
         "client": [object, None],
+        "implementation": [StrOptions({"log", "scaling"})],
     }
     _letters: ClassVar[dict[str, str]] = {"s": "startprob_", "t": "transmat_"}
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = _shared
@@ -165,10 +167,10 @@ class ChainEstimator(Estimator):
             state can say.
         """
         self._validate_params()
-        held = self._held
+        held, priors = self._held, priors_of(self)
         data = self._sequences(X, self.lengths if lengths is None else lengths)
         with self._executor(data, warm) as executor:
-            self._fit(data, executor, held)
+            self._fit(data, executor, held, priors)
         return self
 
     @property
@@ -204,7 +206,7 @@ class ChainEstimator(Estimator):
         found: Input = replace(data, beginnings=_beginnings(X.shape, lengths))
         return found
 
-    def _fit(self, data: Input, executor: Executor, held: frozenset[str]) -> None:
+    def _fit(self, data: Input, executor: Executor, held: frozenset[str], priors: ChainPriors) -> None:
         names = [f"feature {name}" for name in data.features]
         with executor.open(data.blocks(Transform.identity("keep")), resident=False) as raw:
             scan = raw.map_reduce(ScanPass())
@@ -212,7 +214,7 @@ class ChainEstimator(Estimator):
             _refuse_infinite(scan, data)
             self._check_rows(raw, scan)
         transform = self._transform(scan)
-        model = HiddenMarkov(self._component(scan, transform), self.stationary, held=held)
+        model = HiddenMarkov(self._component(scan, transform), self.stationary, held=held, priors=priors)
         with self._blocks(data, transform, executor) as blocks:
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
             sample = blocks.map_reduce(seeding.DrawSample(SAMPLE_ROWS, scan.usable, seed))

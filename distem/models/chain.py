@@ -45,6 +45,33 @@ class Links:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ChainPriors:
+    """Dirichlet priors of where sequences start and of the transitions: 1 is none.
+
+    Attributes
+    ----------
+    start : float or ndarray, shape (k,)
+    transition : float or ndarray, shape (k, k)
+    """
+
+    start: float | Float64 = 1.0
+    transition: float | Float64 = 1.0
+
+    def added(self, pairs: Float64, first: Float64, ways: Float64, began: Float64) -> tuple[Float64, Float64]:
+        """Expected transitions and first states with what the priors add; what cannot be stays so.
+
+        Their shares maximise the expected log posterior. `ways` and `began` are the probabilities so far.
+        """
+        if np.all(self.start == 1.0) and np.all(self.transition == 1.0):
+            return pairs, first
+        pairs = np.where(ways > 0, np.maximum(pairs + self.transition - 1.0, 0.0), 0.0)
+        return pairs, np.where(began > 0, np.maximum(first + self.start - 1.0, 0.0), 0.0)
+
+
+NO_PRIORS = ChainPriors()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Boundary:
     """What reaches a block from outside: logs, shape (k,), see `kernels.chains_reference`."""
 

@@ -20,7 +20,9 @@ from distem.kernels.reference import LOWEST
 from distem.models._sweep import Sweep, begins_of, tiles_of
 from distem.models.base import Moments, Stats, chain_kernels, log_weights
 from distem.models.chain import (
+    NO_PRIORS,
     Boundary,
+    ChainPriors,
     Links,
     boundaries,
     softmax,
@@ -160,12 +162,15 @@ class HiddenMarkov:
         Which kernels do the work.
     held : frozenset of str
         Parameters, by their names in `arrays`, that stay as a fit begins.
+    priors : ChainPriors
+        Of the start and the transitions; none by default.
     """
 
     component: Emission
     stationary: bool = False
     kernels: str = "compiled"
     held: frozenset[str] = frozenset()
+    priors: ChainPriors = NO_PRIORS
     stats_type: ClassVar[type[Stats]] = MarkovStats
 
     # the E-step
@@ -315,13 +320,14 @@ class HiddenMarkov:
     def _free_step(self, stats: MarkovStats, params: MarkovParams) -> MarkovParams:
         least = 10 * EPS * stats.total / max(stats.n, 1)
         theta = self.component.maximise(stats.moments, params.theta, least)
-        left = stats.pairs.sum(axis=1, keepdims=True)
-        transition = np.where(left > 0, stats.pairs / np.where(left > 0, left, 1.0), params.transition)
+        pairs, first = self.priors.added(stats.pairs, stats.first, params.transition, params.start)
+        left = pairs.sum(axis=1, keepdims=True)
+        transition = np.where(left > 0, pairs / np.where(left > 0, left, 1.0), params.transition)
         if self.stationary:
             transition = stationary_transition(stats.pairs, stats.first, (transition, params.transition))
             return MarkovParams(stationary_law(transition), transition, theta)
-        began = stats.first.sum()
-        start = stats.first / began if began > 0 else params.start
+        began = first.sum()
+        start = first / began if began > 0 else params.start
         return MarkovParams(start, transition, theta)
 
     def n_parameters(self, params: MarkovParams) -> int:

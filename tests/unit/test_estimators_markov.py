@@ -391,3 +391,46 @@ def test_states_are_chosen_and_samples_begun_as_hmmlearn_has_it():
     assert {int(ours.sample(2, random_state=seed, currstate=2)[1][0]) for seed in range(5)} == {2}
     with pytest.raises(FitError, match="0 to 2"):
         ours.sample(2, currstate=3)
+
+
+@pytest.mark.parametrize(
+    "priors", [(3.0, 2.5), (np.array([2.0, 1.0, 4.0]), 1.0 + 5.0 * np.eye(3)), (0.6, 0.3)]
+)
+def test_priors_of_the_chain_are_hmmlearns(priors):
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(m, 1.0, size=(40, 2)) for m in (0, 3, 0, -2, 3)])
+    made = {"n_iter": 6, "tol": -np.inf, "init_params": "", "covars_prior": 0.0, "min_covar": 0.0}
+    made |= {"startprob_prior": priors[0], "transmat_prior": priors[1], "covars_weight": 0.0}
+    fitted = []
+    for kind, more in ((hmm.GaussianHMM, {}), (distem.GaussianHMM, {"implementation": "scaling"})):
+        model = kind(3, covariance_type="diag", **made, **more)
+        model.startprob_ = np.array([0.2, 0.5, 0.3])
+        model.transmat_ = np.array([[0.8, 0.1, 0.1], [0.2, 0.8, 0.0], [0.1, 0.3, 0.6]])
+        model.means_ = np.array([[0.0, 0.0], [3.0, 3.0], [-2.0, -2.0]])
+        model.covars_ = np.ones((3, 2)) if kind is hmm.GaussianHMM else np.stack([np.eye(2)] * 3)
+        fitted.append(model.fit(X, [70, 50, 80]))
+    one, two = fitted
+    np.testing.assert_allclose(two.monitor_.history, list(one.monitor_.history), rtol=1e-12)
+    for name in ("startprob_", "transmat_", "means_"):
+        np.testing.assert_allclose(getattr(two, name), getattr(one, name), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("model", "fact"),
+    [
+        (distem.GaussianHMM(2, covars_prior=1e-2), "covars_prior is 0.01.*reg_covar"),
+        (distem.GaussianHMM(2, means_weight=1.0), "means_weight is 1.0"),
+        (distem.GaussianHMM(2, min_covar=1e-3), "min_covar is 0.001.*reg_covar"),
+        (distem.GMMHMM(2, weights_prior=2.0), "weights_prior is 2.0, and GMMHMM has no such prior"),
+        (distem.PoissonHMM(2, lambdas_weight=1.0), "lambdas_weight"),
+        (distem.CategoricalHMM(2, emissionprob_prior=2.0), "emissionprob_prior"),
+        (distem.PoissonHMM(2, startprob_prior=[1.0, 2.0, 3.0]), r"array of the shape \(2,\)"),
+        (distem.PoissonHMM(2, transmat_prior=-1.0), "Give a positive number"),
+        (distem.PoissonHMM(2, transmat_prior=2.0, stationary=True), "stationary=True does not go with"),
+        (distem.PoissonHMM(2, transmat_prior=2.0, acceleration="anderson"), "does not go with"),
+        (distem.PoissonHMM(2, implementation="fast"), "'scaling', 'log'|'log', 'scaling'"),
+    ],
+)
+def test_priors_that_are_not_done_are_refused_with_a_remedy(model, fact):
+    with pytest.raises(ValueError, match=fact):
+        model.fit(np.zeros((9, 1)))

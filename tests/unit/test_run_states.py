@@ -9,9 +9,9 @@ import xarray as xr
 from click.testing import CliRunner
 from runs import arrays, assert_same_bits, config, config_file, manifest, small_blocks, store
 
-from distem import GaussianHMM, PoissonHMM, stages
+from distem import GMMHMM, GaussianHMM, PoissonHMM, stages
 from distem.cli import main
-from distem.errors import DataError, Interrupted
+from distem.errors import ConfigError, DataError, Interrupted
 from distem.events import PassDone
 from distem.fitted import FittedModel
 from distem.run import run
@@ -238,3 +238,49 @@ def test_the_manifest_tells_the_sequences(data):
     run(made(data, model__sequence="station"))
     told = json.dumps(manifest(data / "run"))
     assert '"sequence": "station"' in told
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
+def test_states_of_several_gaussians_are_the_estimators(data, covariance):
+    asked = {
+        "kind": "hidden_markov", "states": 2, "components_per_state": 2, "covariance": covariance,
+        "sequence": "offsets",
+    }  # fmt: skip
+    run(made(data, model=asked, fit__max_passes=5))
+    found, x, lengths = arrays(data / "run"), values(), np.diff([*FIRSTS, N])
+    model = GMMHMM(2, 2, covariance)
+    model.startprob_, model.transmat_ = found["/model/start"], found["/model/transition"]
+    model.weights_, model.means_ = found["/model/mixing"], found["/model/gaussian_means"]
+    matrices = found["/model/gaussian_covariances"]
+    model.covars_ = {
+        "full": matrices, "tied": matrices[:, 0], "diag": np.diagonal(matrices, axis1=2, axis2=3)
+    }[covariance]  # fmt: skip
+    np.testing.assert_allclose(
+        found["/assignment/probability"], model.predict_proba(x, lengths), rtol=0, atol=1e-8
+    )
+    np.testing.assert_array_equal(found["/assignment/path"], model.predict(x, lengths))
+    np.testing.assert_allclose(
+        found["/model/means"], np.einsum("km,kmd->kd", model.weights_, model.means_), rtol=1e-9, atol=1e-9
+    )
+    assert found["/model/gaussian_covariances"].shape == (2, 2, 3, 3)
+    # the model comes back from the result, and a run starts where another ended
+    loaded = FittedModel.load(data / "run")
+    assert loaded.model.component.voices == 2
+    asked_again = asked | {"components_per_state": 3}
+    again = made(data, model=asked, fit={"init": "run", "max_passes": 1}, output__path="again")
+    run(again)
+    np.testing.assert_allclose(
+        arrays(data / "again")["/model/gaussian_means"], found["/model/gaussian_means"], rtol=1e-9
+    )
+    other = made(data, model=asked_again, fit={"init": "run"}, output__path="other")
+    with pytest.raises(DataError, match="has 2 Gaussians a state; this one asks for 3"):
+        run(other)
+
+
+def test_several_gaussians_are_for_gaussian_states(data):
+    asked = {"kind": "hidden_markov", "states": 2, "components_per_state": 2}
+    with pytest.raises(ConfigError, match="for Gaussian states; these say poisson"):
+        made(data, model=asked | {"emission": "poisson"})
+    given = {"weights": [0.5, 0.5], "means": [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]]}
+    with pytest.raises(ConfigError, match="start by name, or from a run"):
+        made(data, model=asked, fit={"init": given})

@@ -128,8 +128,11 @@ def _chain(run: Found) -> Section:
         lasts = 1.0 / (1.0 - stay)
     emission = str(run.model.attrs.get("emission", "gaussian"))
     tied = " Sequences start as the chain is in the long run." if run.model.attrs.get("stationary") else ""
+    said, several = _WORDS.get(emission, emission), int(run.model.attrs.get("components_per_state", 1))
+    if several > 1:
+        said = f"mixtures of {several} Gaussians, whose means are told"
     text = (
-        f"States that say {_WORDS.get(emission, emission)}. A row of the matrix is where its state goes "
+        f"States that say {said}. A row of the matrix is where its state goes "
         "next; a state with probability p of staying lasts 1 / (1 - p) rows on average." + tied
     )
     rows = tuple(
