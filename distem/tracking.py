@@ -10,6 +10,7 @@ import hashlib
 import json
 import time
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any, cast
 
 import numpy as np
@@ -21,19 +22,20 @@ from distem.data import results
 from distem.data.assignment import AssignmentWriter, create_assignment
 from distem.data.grid import Grid
 from distem.data.prepare import check
-from distem.data.scan import Scan, ScanPass, digest
+from distem.data.scan import Scan, digest
 from distem.data.transform import Transform
 from distem.em.loop import Fit
 from distem.em.selection import Score
 from distem.em.stopping import Reason, TracePoint
 from distem.errors import ConfigError, DataError, Interrupted
-from distem.events import PassDone, PhaseStarted, Resumed
+from distem.events import Note, PassDone, PhaseStarted, Resumed
 from distem.fitted import FittedModel
 from distem.models.base import Model
 from distem.motion.assign import AssignLayers
 from distem.motion.evidence import EvidenceTile, grown, reach_of
 from distem.motion.frames import SourceFrames, tiles
-from distem.motion.layers import AT_REST, Estimator, Layers
+from distem.motion.layers import AT_REST, LOST, Estimator, Layers
+from distem.motion.ranges import RangesPass
 from distem.motion.tiles import BrightnessTile, FlowTile
 from distem.motion.tracks import Tracks, TracksModel
 from distem.stages import REPORT_ROWS, Fitted, Session
@@ -45,6 +47,8 @@ LEAST_EACH = 32
 """Pixels that a frame must have for each motion."""
 SHOWN, SHOWN_WIDTH = 12, 480
 """Frames that are kept for the report, and their pixels across."""
+ALIKE = 0.1
+"""Pixels: layers whose motions differ by less at every corner are one."""
 CHECKPOINT_SECONDS = 1.0
 """Pairs that take less share a checkpoint."""
 
@@ -143,11 +147,19 @@ def look(session: Session) -> Footage:
         )
     raw = source.blocks(Transform.identity("keep"))
     with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
-        found = session.passes(blocks).map_reduce(ScanPass(scatter=False))
+        ranges = session.passes(blocks).map_reduce(RangesPass(count))
+    found = ranges.scan
     check(found, source.features, config.data.missing, source.locate)
     low, high = float(found.minimum.min()), float(found.maximum.max())
     if not high > low:
         raise DataError(f"All pixels are {low:g}: nothing can be seen to move.", "Check data.features.")
+    if flow is None and len(ranges.blank):
+        t = int(ranges.blank[0])
+        raise DataError(
+            f"{len(ranges.blank)} of {count} frames are of one grey value, the first frame {t}, of "
+            f"{ranges.low[t]:g}: nothing can be seen to move there.",
+            "Leave such frames out (data.path, or options.first, count and step of a video).",
+        )
     frames = SourceFrames(source, low, high - low) if flow is None else SourceFrames(source)
     described = json.dumps(source.describe(), sort_keys=True)
     fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
@@ -214,7 +226,30 @@ def track(session: Session, footage: Footage) -> Tracks:
     keep()
     if tracks is None:
         raise DataError("There is no pair of frames.", "Give more frames.")
+    for sentence in idle(footage.estimator, tracks):
+        session.observe(Note(sentence))
     return tracks
+
+
+def idle(estimator: Estimator, tracks: Tracks) -> list[str]:
+    """What to say where more motions were asked for than there are."""
+    k, told = estimator.asked.k, []
+    empty = (tracks.weights[:, :k] < LOST).all(axis=0)
+    if empty.any():
+        layers = ", ".join(str(c) for c in np.flatnonzero(empty))
+        told.append(
+            f"in every pair fewer than {LOST:.0%} of the pixels follow the motion of layer {layers}: "
+            f"model.motions: {k - int(empty.sum())} would do"
+        )
+    seen = [int(c) for c in np.flatnonzero(~empty)]
+    for one, other in combinations(seen, 2):
+        apart = estimator.corners(tracks.motions[:, one] - tracks.motions[:, other])
+        if apart.max() < ALIKE:
+            told.append(
+                f"layers {one} and {other} move alike in every pair, within {ALIKE:g} pixels: nothing tells "
+                "their pixels apart"
+            )
+    return told
 
 
 def _enough(footage: Footage, t: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distem.errors import FitError
 from distem.kernels.regression_reference import Layout, Parameters, residuals
 from distem.models.base import Stats, log_weights
 from distem.models.base import kernel_set as kernel_module
@@ -97,6 +98,11 @@ class RegressionStats(Stats):
     @property
     def mean_log_likelihood(self) -> float:
         """Per row, weights considered."""
+        if not self.total > 0:
+            raise FitError(
+                "No row is left to fit to: all are missing, or every motion takes them out of the picture.",
+                "Ask for fewer motions or a simpler design, or leave out frames that show nothing.",
+            )
         return self.log_likelihood / self.total
 
 

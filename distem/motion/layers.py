@@ -396,7 +396,7 @@ class Estimator:
             errors = np.swapaxes(coefficient_errors(params, mass, params.noise), 1, 2)
         return Layers(motions, errors, params, stats, passes, converged, model.log_outlier)
 
-    def _corners(self, motions: Float64) -> Float64:
+    def corners(self, motions: Float64) -> Float64:
         """The largest displacement of each at the frame's corners and middle, in pixels."""
         geometry = self.geometry
         y, x = np.array([0, 0, 0.5, 1, 1]), np.array([0, 1, 0.5, 0, 1])
@@ -406,7 +406,7 @@ class Estimator:
 
     def _believed(self, step: Float64) -> Float64:
         """Steps, without those of layers of too few pixels to tell: they would leave the frame."""
-        wild = self._corners(step) > 0.5 * min(self.frames.shape)
+        wild = self.corners(step) > 0.5 * min(self.frames.shape)
         return np.where(wild[:, None, None], 0.0, step)
 
     # flow

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
 from click.testing import CliRunner
-from runs import arrays, assert_same_bits, config, config_file, manifest
+from runs import arrays, assert_same_bits, config, config_file, events, manifest
 from scenes import LAYERS, PAIR, flow, pictures, seen
 
 from distem import tracking
 from distem.cli import main
 from distem.errors import DataError, Interrupted
 from distem.events import PassDone, PhaseStarted
+from distem.motion.layers import Motion
 from distem.run import run
+from distem.tracking import idle
 
 DIMS = ["time", "y", "x"]
 
@@ -177,11 +181,29 @@ def test_bad_footage_is_refused_with_a_sentence(tmp_path):
         written(tmp_path, shots), 3, "Pair 0, frames 0 and 1, has 0 pixels", "2 motions need 64",
         data__missing="drop",
     )  # fmt: skip
+    shots[1] = 0.0
+    refused(written(tmp_path, shots), 3, "1 of 2 frames are of one grey value, the first frame 1, of 0")
+    shots, _ = pictures()
+    shots[1, 3, 4] = np.inf
+    refused(written(tmp_path, shots), 3, "infinity")
     nine = {"kind": "motion", "motions": 9}
     refused(written(tmp_path, shots[:, :12, :12]), 2, "12 × 12 pixels: that is 16", "4 motions", model=nine)
     refused(tmp_path, 2, "at most 32", model={"kind": "motion", "motions": 50})
     two_only = {"kind": "motion", "motions": 2, "input": "flow"}
     refused(tmp_path, 3, "u along x and v along y", model=two_only)
+
+
+def test_more_motions_than_there_are_is_said(tmp_path):
+    shots, _ = pictures(shape=(48, 64))
+    run(motion(written(tmp_path, np.repeat(shots[:1], 2, axis=0))))
+    told = " ".join(event.get("message", "") for event in events(tmp_path / "run"))
+    assert "layers 0 and 1 move alike in every pair" in told
+    weights = np.array([[0.9, 0.001, 0.0], [0.6, 0.002, 0.3]])
+    motions = np.zeros((2, 2, 2, 3))
+    said = idle(SimpleNamespace(asked=Motion(2)), SimpleNamespace(weights=weights, motions=motions))
+    assert said == [
+        "in every pair fewer than 1% of the pixels follow the motion of layer 1: model.motions: 1 would do"
+    ]
 
 
 def test_bad_configs_are_refused_with_a_sentence(tmp_path):
