@@ -49,6 +49,8 @@ class Planned(Event):
         Expected gain per row at which a fit stops.
     max_passes : int
         Passes after which it stops at the latest.
+    title, part, objective, step : str
+        What people call the model, one of its k, what its fit climbs on, and one point of its trace.
     """
 
     event: ClassVar[str] = "plan"
@@ -64,6 +66,10 @@ class Planned(Event):
     bytes_read_per_pass: int
     tolerance: float
     max_passes: int
+    title: str = ""
+    part: str = "component"
+    objective: str = "log-likelihood"
+    step: str = "pass"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from distem.data.folder import RunFolder
 from distem.data.results import writing
 from distem.errors import DistemError, Interrupted
 from distem.events import Planned
+from distem.families.base import family
 from distem.stages import Fitted, Session, dropping
 
 PACKAGES = ("numpy", "numba", "dask", "distributed", "xarray", "zarr", "scikit-learn", "scipy", "pandas")
@@ -93,21 +94,31 @@ def begun(session: Session) -> dict[str, Any]:
 
 def planned(session: Session) -> Planned:
     """The plan, for those who watch."""
-    plan, config = session.plan, session.config
+    plan, config, its = session.plan, session.config, family(session.config.model.kind)
     return Planned(
         model=config.model.kind,
         rows=plan.rows,
         features=plan.features,
         blocks=plan.blocks,
         partitions=plan.partitions,
-        candidates=plan.candidates,
+        candidates=plan.candidates if its.step == "pass" else 1,  # starts are of the first pair alone
         workers=plan.workers,
         threads=plan.threads,
         resident=plan.resident,
         bytes_read_per_pass=plan.bytes_read_per_pass,
         tolerance=config.fit.tolerance,
-        max_passes=config.fit.max_passes,
+        max_passes=_pairs(session) if its.step == "pair" else config.fit.max_passes,
+        title=its.title,
+        part=its.part,
+        objective=its.objective,
+        step=its.step,
     )
+
+
+def _pairs(session: Session) -> int:
+    """Pairs of frames that a run goes through: one fewer than frames, and as many as flow fields."""
+    of_flow = getattr(session.config.model, "input", None) == "flow"
+    return max(1, session.source.shape[0] - (not of_flow))
 
 
 def outcome(session: Session, fitted: Fitted) -> dict[str, Any]:

@@ -136,13 +136,24 @@ class Sightings:
     def _look(self, climbs: Sequence[Climb]) -> None:
         leading = max(climbs, key=lambda c: float(c.best[1].mean_log_likelihood) if c.best else -math.inf)
         shown = climbs if sum(int(c.params.k) for c in climbs) <= MOST_WEIGHTS else [leading]
-        weights = {c.name: found for c in shown if (found := _weights(c)) is not None}
+        weights = {c.name: found for c in shown if (found := self._weights(c)) is not None}
         number = max(len(c.trace) for c in climbs)
         if weights:
             self._tell(Shares(number, leading.name, weights))
         picture = self._picture(leading)
         if picture is not None:
             self._tell(picture)
+
+    def _weights(self, fit: Climb) -> list[float] | None:
+        """Shares of a fit's components; of clusters and states by the rows they hold."""
+        if fit.best is None:
+            return None
+        params, stats = fit.best
+        weights = getattr(params, "weights", None)
+        if weights is None:
+            mass = np.asarray(self._family.facts(fit.model, stats).get("mass", ()), dtype=np.float64)
+            weights = mass / mass.sum() if mass.sum() > 0.0 else None
+        return None if weights is None else [round(float(w), 6) for w in np.asarray(weights).ravel()]
 
     def _picture(self, fit: Climb) -> Picture | None:
         if fit.best is None or int(fit.best[0].k) > MOST_COMPONENTS:
@@ -188,16 +199,6 @@ class Sightings:
 
 def _values(found: Mapping[str, Any], name: str) -> Float64 | None:
     return np.asarray(found[name][1], dtype=np.float64) if name in found else None
-
-
-def _weights(fit: Climb) -> list[float] | None:
-    """Shares of a fit's components by the rows they hold; None for models without."""
-    if fit.best is None:
-        return None
-    weights = getattr(fit.best[0], "weights", None)
-    if weights is None:
-        return None
-    return [round(float(w), 6) for w in np.asarray(weights).ravel()]
 
 
 def sightings(session: Session, scanned: Scanned, seeded: Seeded) -> Callable[..., None]:

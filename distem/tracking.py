@@ -28,7 +28,7 @@ from distem.em.loop import Fit
 from distem.em.selection import Score
 from distem.em.stopping import Reason, TracePoint
 from distem.errors import ConfigError, DataError, Interrupted
-from distem.events import Note, PassDone, PhaseStarted, Resumed
+from distem.events import CandidateDone, Note, PassDone, PassTimed, PhaseStarted, Resumed, Shares
 from distem.fitted import FittedModel
 from distem.models.base import Model
 from distem.motion.assign import AssignLayers
@@ -226,6 +226,9 @@ def track(session: Session, footage: Footage) -> Tracks:
     keep()
     if tracks is None:
         raise DataError("There is no pair of frames.", "Give more frames.")
+    model, why = session.config.model, _fit(tracks).reason
+    name = _name(model.n_components[0], model.variants[0])
+    session.observe(CandidateDone(name, tracks.pairs, why.converged, why.sentence))
     for sentence in idle(footage.estimator, tracks):
         session.observe(Note(sentence))
     return tracks
@@ -268,10 +271,11 @@ def _enough(footage: Footage, t: int) -> None:
 
 def _tell(session: Session, t: int, layers: Layers, seconds: float) -> None:
     config = session.config
+    name = _name(config.model.n_components[0], config.model.variants[0])
     session.observe(
         PassDone(
             pass_=t + 1,
-            candidate=_name(config.model.n_components[0], config.model.variants[0]),
+            candidate=name,
             log_likelihood=layers.log_likelihood,
             gain_left=None,
             accepted=True,
@@ -279,6 +283,9 @@ def _tell(session: Session, t: int, layers: Layers, seconds: float) -> None:
             rows_per_s=layers.stats.n * layers.passes / max(seconds, 1e-9),
         )
     )
+    if session.watched:
+        session.observe(Shares(t + 1, name, {name: [round(float(w), 6) for w in layers.params.weights]}))
+    session.observe(PassTimed(t + 1, 1, seconds, 0.0))
 
 
 def place(session: Session, footage: Footage, tracks: Tracks) -> Tracks:

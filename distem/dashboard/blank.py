@@ -17,6 +17,7 @@ def blank(theme: Theme, title: str, x: str, y: str, height: int, **more: Any) ->
         y_axis_label=y,
         height=height,
         sizing_mode="stretch_width",
+        min_width=300,
         toolbar_location=None,
         tools="",
         background_fill_color=theme.card,
@@ -25,8 +26,12 @@ def blank(theme: Theme, title: str, x: str, y: str, height: int, **more: Any) ->
         min_border_left=14,
         min_border_right=14,
         min_border_top=8,
-        min_border_bottom=8,
-        styles={"border": f"1px solid {theme.faint}", "border-radius": "8px", "overflow": "hidden"},
+        min_border_bottom=54,
+        styles={
+            "border": f"1px solid {theme.faint}",
+            "border-radius": "8px",
+            "overflow": "hidden",
+        },
         **more,
     )
     made.title.text_font, made.title.text_font_size = SANS, "14px"
@@ -57,6 +62,9 @@ def legend_at(made: Any, theme: Theme, place: str = "right", **more: Any) -> Non
     legend.label_text_font, legend.label_text_font_size = SANS, "11px"
     legend.label_text_color, legend.border_line_color = theme.soft, None
     legend.background_fill_color, legend.background_fill_alpha = theme.card, 0.0
-    legend.padding, legend.spacing, legend.glyph_width = 2, 1, 14
-    legend.margin = 4
+    legend.padding, legend.spacing, legend.glyph_width = 2, 2, 14
+    legend.glyph_height = legend.label_height = 13
+    legend.margin = 8
+    if place == "below":
+        made.min_border_bottom = 84
     legend.update(**more)

@@ -18,10 +18,11 @@ from bokeh.models import (
 )
 
 from distem.dashboard.blank import blank, legend_at, passes_from_one
-from distem.dashboard.looks import SANS, Theme, colour, ramp
+from distem.dashboard.looks import SANS, Theme, colour, on, ramp
 from distem.dashboard.state import WITHOUT, Run
 
 TURN = np.linspace(0.0, 2.0 * math.pi, 73)
+WITHOUT_ELLIPSES = ("motion", "regression_mixture")
 
 
 def kind(name: str) -> str:
@@ -35,6 +36,11 @@ def kinds(run: Run) -> dict[str, str]:
     return {k: colour(i) for i, k in enumerate(dict.fromkeys(map(kind, run.candidates)))}
 
 
+def steps(run: Run) -> str:
+    """What axes count: passes, or pairs of frames."""
+    return "pair of frames" if run.step == "pair" else "pass"
+
+
 class Lines:
     """Candidates and restarts as lines over passes: those that were dropped in grey, the leading one bold."""
 
@@ -43,9 +49,9 @@ class Lines:
         log = which == "gain_left"
         self.figure = blank(
             theme,
-            "Gain still expected, by pass" if log else "Log-likelihood by pass",
+            "",
             "pass",
-            "nats per row still to come" if log else "log-likelihood, nats per row",
+            "",
             330,
             y_axis_type="log" if log else "linear",
             y_range=Range1d(1e-6, 1.0) if log else Range1d(-1.0, 0.0),
@@ -87,7 +93,7 @@ class Lines:
                 )
             )  # fmt: skip
         else:
-            legend_at(self.figure, theme, title="components")
+            legend_at(self.figure, theme, title="candidates")
             self.figure.legend[0].title_text_font_size = "11px"
             self.figure.legend[0].title_text_font_style = "normal"
             self.figure.legend[0].title_text_color = theme.soft
@@ -96,6 +102,14 @@ class Lines:
         """Draw the run's candidates."""
         log = self._which == "gain_left"
         colours, best = kinds(run), run.best
+        unit = "" if run.objective.startswith("minus") else ", nats"
+        self.figure.xaxis.axis_label = step = steps(run)
+        if log:
+            self.figure.title.text = f"Gain still expected, by {step}"
+            self.figure.yaxis.axis_label = f"{run.objective}{unit} per row, still to come"
+        else:
+            self.figure.title.text = f"{run.objective[:1].upper()}{run.objective[1:]} by {step}"
+            self.figure.yaxis.axis_label = f"{run.objective}{unit} per row"
         rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         values: list[float] = []
         late: list[float] = []
@@ -133,6 +147,7 @@ class Lines:
             self.figure.y_range.update(start=low / 4.0, end=4.0 * max([*values, tolerance * 10.0]))
             self._tolerance.location = tolerance
             self._said.data = {"x": [0.5], "y": [tolerance], "text": [f"stops at {tolerance:.0e}"]}
+            self.figure.visible = run.step == "pass"  # of a pair of frames no gain is told
         elif values:
             low, high = min(late or values), max(values)
             room = 0.06 * (high - low) or 0.01 * max(1.0, abs(high))
@@ -158,12 +173,12 @@ class Mixture:
             "xs", "ys", source=self._rims, line_color="colour", line_width="width", line_alpha="alpha",
             line_dash="dash",
         )  # fmt: skip
-        self._means = ColumnDataSource({"x": [], "y": [], "colour": [], "text": [], "share": []})
+        self._means = ColumnDataSource({"x": [], "y": [], "colour": [], "text": [], "share": [], "ink": []})
         dots = self.figure.scatter(
             "x", "y", source=self._means, size=19, color="colour", line_color=theme.card, line_width=1.5
         )
         self.figure.text(
-            "x", "y", text="text", source=self._means, text_color="#ffffff", text_align="center",
+            "x", "y", text="text", source=self._means, text_color="ink", text_align="center",
             text_baseline="middle", text_font_size="11px", text_font=value(SANS), text_font_style="bold",
         )  # fmt: skip
         tip = [("component", "@text"), ("share", "@share{0.0 %}"), ("mean", "(@x, @y)")]
@@ -173,15 +188,15 @@ class Mixture:
     def update(self, run: Run) -> None:
         """Draw the run's mixture; nothing where its kind has no means and covariances."""
         seen, image = run.picture, run.image
+        part = str(run.plan.get("part", "component"))
+        called = "mixture" if part == "component" else f"{part}s"
+        # motions and regressions have no ellipses, and one feature has no plane to draw them on
+        drawn = run.plan.get("model") not in WITHOUT_ELLIPSES and run.plan.get("features") != 1
+        self.figure.visible = seen is not None or (drawn and run.status == "running")
         if seen is None:
-            one = run.plan.get("features") == 1
-            self.figure.title.text = (
-                "The mixture now: of one feature there is no picture"
-                if one
-                else "The mixture now: nothing to draw yet, or nothing with ellipses"
-            )
+            self.figure.title.text = f"The {called} now: not seen yet"
             return
-        self.figure.title.text = f"The mixture now: {seen['candidate']}, pass {seen['pass']}"
+        self.figure.title.text = f"The {called} now: {seen['candidate']}, pass {seen['pass']}"
         self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = seen["axes"]
         if image is not None and image is not self._drawn:
             self._drawn = image
@@ -210,6 +225,7 @@ class Mixture:
             "colour": [colour(i) for i in range(len(means))],
             "text": [str(i) for i in range(len(means))],
             "share": list(seen["weights"]),
+            "ink": [on(colour(i)) for i in range(len(means))],
         }
 
 
@@ -232,10 +248,10 @@ class Weights:
         patches = self.figure.patches(
             "xs", "ys", source=self._source, color="colour", alpha=0.85, line_color=theme.card, line_width=1
         )
-        self._said = ColumnDataSource({"x": [], "y": [], "text": []})
+        self._said = ColumnDataSource({"x": [], "y": [], "text": [], "ink": []})
         self.figure.text(
             "x", "y", text="text", source=self._said, x_offset=-6, text_align="right", text_baseline="middle",
-            text_color="#ffffff", text_font=value(SANS), text_font_size="11px", text_font_style="bold",
+            text_color="ink", text_font=value(SANS), text_font_size="11px", text_font_style="bold",
         )  # fmt: skip
         self.figure.add_tools(
             HoverTool(renderers=[patches], tooltips=[("component", "@name"), ("share now", "@share{0.0 %}")])
@@ -245,6 +261,10 @@ class Weights:
         """Draw the leading candidate."""
         name = run.best
         line = run.shares.get(name or "", [])
+        part = str(run.plan.get("part", "component"))
+        self.figure.title.text = f"{part.capitalize()} weights by {steps(run)}"
+        self.figure.xaxis.axis_label = steps(run)
+        self.figure.yaxis.axis_label = "share of the pixels" if run.step == "pair" else "share of the rows"
         if not line:
             return
         k = len(line[-1][1])
@@ -253,7 +273,7 @@ class Weights:
         tops = np.concatenate([np.zeros((len(line), 1)), np.cumsum([w for _, w in line], axis=1)], axis=1)
         if len(xs) == 1:
             xs, tops = np.array([xs[0], xs[0] + 1.0]), np.repeat(tops, 2, axis=0)
-        self.figure.title.text = f"Component weights by pass: {name}"
+        self.figure.title.text += f": {name}"
         self.figure.x_range.update(start=xs[0], end=xs[-1])
         now = line[-1][1]
         self._source.data = {
@@ -268,4 +288,5 @@ class Weights:
             "x": [xs[-1]] * len(wide),
             "y": [(tops[-1, i] + tops[-1, i + 1]) / 2 for i in wide],
             "text": [f"{i}   {100 * now[i]:.0f} %" for i in wide],
+            "ink": [on(colour(i)) for i in wide],
         }

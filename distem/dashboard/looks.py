@@ -66,6 +66,14 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
+def on(ground: str) -> str:
+    """White or black: what can be read on a colour."""
+    parts = [int(ground[i : i + 2], 16) / 255.0 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    light = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#ffffff" if 1.05 / (light + 0.05) >= (light + 0.05) / 0.05 else "#000000"
+
+
 def ramp(low: str, high: str, steps: int = 64) -> list[str]:
     """Colours between two."""
     ends = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in (low, high)]
@@ -81,6 +89,11 @@ def short(value: float, unit: str = "") -> str:
         if abs(value) >= size:
             return f"{value / size:.3g} {prefix}{unit}"
     return f"{value:.3g} {unit}".rstrip()
+
+
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def span(seconds: float | None) -> str:
@@ -103,14 +116,14 @@ STYLE = """
          background: SOFT; letter-spacing: .02em; }
 .badge.running { background: #0072b2; color: #fff } .badge.complete { background: GOOD; }
 .badge.failed, .badge.gone, .badge.interrupted { background: ALERT; }
-.tiles { display: grid; grid-template-columns: repeat(8, 1fr); gap: 10px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(132px, 1fr)); gap: 10px; }
 .tile { background: CARD; border: 1px solid FAINT; border-radius: 8px; padding: 9px 12px 8px; min-width: 0; }
 .tile .label { font-size: 12px; color: SOFT; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 .tile .value { font-size: 21px; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums;
                margin-top: 2px; }
 .tile .more { font-size: 11.5px; color: SOFT; white-space: nowrap; overflow: hidden;
               text-overflow: ellipsis; }
-.card { background: CARD; border: 1px solid FAINT; border-radius: 8px; padding: 10px 14px; }
+.card { overflow-x: auto; background: CARD; border: 1px solid FAINT; border-radius: 8px; padding: 10px 14px; }
 .card h2 { font-size: 14px; margin: 0 0 6px; }
 table { border-collapse: collapse; width: 100%; font-size: 12.5px; font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 600; color: SOFT; padding: 2px 8px; border-bottom: 1px solid FAINT; }

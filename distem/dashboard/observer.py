@@ -65,7 +65,8 @@ class ToScheduler:
         self._remaining(event)
         match event:
             case PassDone():
-                self._fits[event.candidate] = (event.log_likelihood, event.gain_left)
+                if event.accepted:  # a step that was taken back is no point of the climb
+                    self._fits[event.candidate] = (event.log_likelihood, event.gain_left)
                 self._rows = event.rows_per_s * event.seconds
             case PassTimed():
                 self._count += 1

@@ -11,7 +11,7 @@ from bokeh.models import Div, InlineStyleSheet, Select
 from distributed.dashboard.core import BokehApplication
 
 from distem.dashboard.figures import Lines, Mixture, Weights, kind, kinds
-from distem.dashboard.looks import DARK, LIGHT, Theme, short, span, style
+from distem.dashboard.looks import DARK, LIGHT, Theme, counted, short, span, style
 from distem.dashboard.state import Run, Runs
 from distem.dashboard.workings import Pace, Seconds, Workers
 
@@ -128,7 +128,7 @@ class Page:
         self._seconds, self._pace, self._workers = Seconds(theme), Pace(theme), Workers(theme)
 
         def beside(*figures: Any) -> Any:
-            return row(*figures, sizing_mode="stretch_width", spacing=10)
+            return row(*figures, sizing_mode="stretch_width", spacing=10, styles={"flex-wrap": "wrap"})
 
         self._figures = column(
             beside(*(line.figure for line in self._lines)),
@@ -205,10 +205,12 @@ class Page:
         what = ""
         if plan:
             held = "held in memory" if plan["resident"] else "streamed"
+            many = counted(plan["candidates"], "candidate")
+            called = plan.get("title") or plan["model"].replace("_", " ")
             what = (
-                f"{plan['model'].replace('_', ' ')} · {plan['rows']:,} rows × {plan['features']} features · "
-                f"{plan['candidates']} candidates · {plan['partitions']} partitions on {plan['workers']} "
-                f"workers, {held}"
+                f"{called} · {plan['rows']:,} rows × {counted(plan['features'], 'feature')} · "
+                f"{many} · {counted(plan['partitions'], 'partition')} on "
+                f"{counted(plan['workers'], 'worker')}, {held}"
             )
         said = "".join(f'<div class="said">⚠ {html.escape(line)}</div>' for line in list(run.said)[-2:])
         silent = time.time() - run.heard
@@ -232,10 +234,10 @@ class Page:
         tasks = f"{of.name}: {of.finished} of {of.total} tasks" if of else ""
         left = run.seconds_left if run.phase == "fit" else None
         tiles = [
-            ("phase", run.phase, tasks),
-            ("pass", str(run.passes), f"{running} of {len(run.candidates)} fits running"),
+            ("phase", "done" if run.status == "complete" else run.phase, tasks),
+            (run.step, str(run.passes), f"{running} of {len(run.candidates)} fits running"),
             (
-                "log-likelihood / row",
+                f"{run.objective} / row",
                 "–" if best is None else f"{best.log_likelihood[-1]:#.6g}",
                 run.best or "",
             ),
@@ -244,14 +246,14 @@ class Page:
                 "–" if gain is None else f"{gain:.1e}",
                 "" if tolerance is None else f"stops at {tolerance:.0e}",
             ),
-            ("rows a second", short(last["rows_per_s"]) if last else "–", "last pass"),
+            ("rows a second", short(last["rows_per_s"]) if last else "–", f"last {run.step}"),
             (
                 "read a second",
                 short(last["bytes_per_s"], "B") if last and last["bytes_per_s"] else "–",
-                "held in memory" if run.plan.get("resident") else "decoded bytes",
+                "decoded bytes" if last and last["bytes_per_s"] else "held in memory",
             ),
             (
-                "a pass takes",
+                f"a {run.step} takes",
                 span(last["seconds"]) if last else "–",
                 f"running for {span(until - run.began)}",
             ),
@@ -261,6 +263,8 @@ class Page:
                 "of the fit, about" if left is not None else "",
             ),
         ]
+        if run.step == "pair":  # there is no gain of which to tell
+            del tiles[3]
         each = "".join(
             f'<div class="tile"><div class="label">{label}</div><div class="value">{html.escape(value)}</div>'
             f'<div class="more" title="{html.escape(more)}">{html.escape(more) or "&nbsp;"}</div></div>'
@@ -296,6 +300,8 @@ class Page:
         more = f'<div class="more">and {rest} more</div>' if rest > 0 else ""
         return (
             '<div class="distem card"><h2>Candidates</h2><table><tr><th class="l">candidate</th>'
-            "<th>passes</th><th>log-likelihood per row</th><th>gain still expected</th><th>stands</th>"
+            f"<th>{run.step}{'es' if run.step == 'pass' else 's'}</th>"
+            f"<th>{html.escape(run.objective)} per row</th>"
+            "<th>gain still expected</th><th>stands</th>"
             f'<th class="l">why</th></tr>{"".join(lines)}</table>{more}</div>'
         )

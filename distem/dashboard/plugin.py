@@ -76,10 +76,16 @@ class LivePage(SchedulerPlugin):  # type: ignore[misc]
             if run is not None:
                 run.task_read(float(msg["read"]), float(msg["bytes"]))
 
-    def update_graph(self, scheduler: Any, *, tasks: Any, **_: Any) -> None:  # noqa: ARG002
-        """Count the tasks of a pass."""
-        counts = Counter(task for key in tasks if (task := task_of(key)) is not None)
-        for (name, token, number), count in counts.items():
+    def update_graph(self, scheduler: Any, *, tasks: Any, **_: Any) -> None:
+        """Count the tasks of a pass; a graph names those it needs of earlier ones too."""
+        known = scheduler.tasks
+        counts = Counter(
+            task
+            for key in tasks
+            if (task := task_of(key)) is not None and (key not in known or known[key].state != "memory")
+        )
+        # what has to be loaded for a pass is said first, so that the pass is what is shown
+        for (name, token, number), count in sorted(counts.items(), key=lambda item: item[0][0] != "load"):
             run = self.runs.of_token(token)
             if run is not None:
                 run.task_expected(name, number, count)

@@ -218,6 +218,16 @@ class Run:
         }
         return max(seen, key=lambda name: seen[name]) if seen else None
 
+    @property
+    def step(self) -> str:
+        """What one point of the lines is of: a pass, or a pair of frames."""
+        return str(self.plan.get("step", "pass"))
+
+    @property
+    def objective(self) -> str:
+        """What the fit climbs on."""
+        return str(self.plan.get("objective", "log-likelihood"))
+
     def task_expected(self, name: str, number: int, count: int) -> None:
         """Tasks of a pass have come."""
         if name in ("merge", "prepare"):

@@ -7,6 +7,7 @@ from bokeh.core.properties import value
 from bokeh.models import ColumnDataSource, FixedTicker, HoverTool, LinearAxis, PrintfTickFormatter, Range1d
 
 from distem.dashboard.blank import blank, legend_at, passes_from_one
+from distem.dashboard.figures import steps
 from distem.dashboard.looks import PART_COLOURS, SANS, Theme, colour
 from distem.dashboard.state import PARTS, STRAGGLES, Run
 
@@ -47,6 +48,8 @@ class Seconds:
             return
         if len(points) == 1:
             points = [points[0], points[0] | {"pass": points[0]["pass"] + 1}]
+        self.figure.title.text = f"Where a {run.step}'s seconds go"
+        self.figure.xaxis.axis_label = steps(run)
         self._source.data = {key: [p[key] for p in points] for key in ("pass", *PARTS)}
         self.figure.x_range.update(start=points[0]["pass"], end=points[-1]["pass"])
         # a pass that waited for something else now and then does not flatten the others
@@ -101,6 +104,7 @@ class Pace:
         points = run.timings
         if not points:
             return
+        self.figure.xaxis.axis_label = steps(run)
         rows = [p["rows_per_s"] / 1e6 for p in points]
         size = [p["bytes_per_s"] / 1e6 for p in points]
         reads = any(size)

@@ -99,6 +99,8 @@ class Family(Protocol):
         What besides k tells candidates apart.
     objective : str
         What it is that a fit climbs on.
+    step : str
+        What one point of its trace is of: a pass over the data, or a pair of frames.
     answers : tuple of str
         What `predict` writes for each row.
     """
@@ -108,6 +110,7 @@ class Family(Protocol):
     part: str
     variant: str
     objective: str
+    step: str
     answers: tuple[str, ...]
 
     def start(self, model: Any, begin: Beginning) -> Any:

@@ -26,6 +26,7 @@ class KMeansFamily:
     part = "cluster"
     variant = "covariance"
     objective = "minus inertia"
+    step = "pass"
     answers = ("label", "distance")
 
     def start(self, model: KMeans, begin: Beginning) -> KMeansParams:  # noqa: ARG002

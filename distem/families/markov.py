@@ -30,6 +30,7 @@ class HiddenMarkovFamily:
     part = "state"
     variant = "emission"
     objective = "log-likelihood"
+    step = "pass"
     answers = ("label", "probability", "log_density", "uncertainty", "path")
 
     def start(self, model: HiddenMarkov, begin: Beginning) -> MarkovParams:

@@ -27,6 +27,7 @@ class GaussianMixtures:
     part = "component"
     variant = "covariance"
     objective = "log-likelihood"
+    step = "pass"
     answers = ("label", "probability", "log_density", "uncertainty")
 
     def start(self, model: Mixture, begin: Beginning) -> MixtureParams:

@@ -25,6 +25,7 @@ class Motions:
     part = "layer"
     variant = "design"
     objective = "log-likelihood"
+    step = "pair"
     answers = ()
 
     def start(self, model: TracksModel, begin: Beginning) -> Tracks:  # noqa: ARG002

@@ -29,6 +29,7 @@ class RegressionMixtures:
     part = "component"
     variant = "noise"
     objective = "log-likelihood"
+    step = "pass"
     answers = ("label", "probability", "log_density", "uncertainty")
 
     def start(self, model: RegressionMixture, begin: Beginning) -> RegressionParams:

@@ -22,6 +22,7 @@ from distem.events import (
     PassDone,
     PassTimed,
     PhaseStarted,
+    Planned,
     Resumed,
     Warned,
 )
@@ -53,6 +54,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._quiet = quiet
         self._phase = "start"
+        self._step, self._objective = "pass", "log-likelihood"
         self._passes: dict[str, PassDone] = {}
         self._done: dict[str, CandidateDone] = {}
         self._dropped: set[str] = set()
@@ -73,6 +75,8 @@ class Progress:
                 self._say(f"warning: {event.message}")
             case _ if self._quiet:
                 return
+            case Planned():
+                self._step, self._objective = event.step, event.objective
             case PhaseStarted(phase):
                 self._phase = phase
                 self._say(phase)
@@ -82,7 +86,8 @@ class Progress:
                 self._say(f"  going on from the checkpoint after pass {passes}")
             case CandidateDone():
                 self._done[event.candidate] = event
-                self._say(f"  {event.candidate}: {event.passes} passes. {event.reason}")
+                plural = "pairs" if self._step == "pair" else "passes"
+                self._say(f"  {event.candidate}: {event.passes} {plural}. {event.reason}")
             case CandidateDropped():
                 self._dropped.add(event.candidate)
                 self._say(f"  {event.candidate}: {event.reason}")
@@ -118,8 +123,8 @@ class Progress:
         left = self._remaining.seconds
         told = "" if left is None else f", about {duration(left)} left"
         self._say(
-            f"  pass {event.pass_}{fits}: {best.candidate} at log-likelihood {best.log_likelihood:.9g}"
-            f" per row{gain}, {best.rows_per_s:,.0f} rows/s{told}"
+            f"  {self._step} {event.pass_}{fits}: {best.candidate} at {self._objective} "
+            f"{best.log_likelihood:.9g} per row{gain}, {best.rows_per_s:,.0f} rows/s{told}"
         )
 
     def _table(self) -> Group | Text:
@@ -129,14 +134,14 @@ class Progress:
             return Text(f"{self._phase} …", style="dim")
         last = max(running, key=lambda e: e.pass_)
         head = Text()
-        head.append(f"pass {last.pass_}", style="bold")
+        head.append(f"{self._step} {last.pass_}", style="bold")
         head.append(
             f"   {len(running)} of {len(self._passes)} fits running   {last.rows_per_s:,.0f} rows/s   "
-            f"{last.seconds:.3g} s a pass"
+            f"{last.seconds:.3g} s a {self._step}"
         )
         head.append("" if left is None else f"   about {duration(left)} left", style="bold")
         table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
-        for column in ("fit", "log-likelihood/row", "gain left", "time left"):
+        for column in ("fit", f"{self._objective}/row", "gain left", "time left"):
             table.add_column(column, justify="left" if column == "fit" else "right", no_wrap=True)
         for number, event in enumerate(running[:MOST_ROWS]):
             seconds = self._remaining.seconds_of(event.candidate)

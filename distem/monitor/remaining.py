@@ -29,12 +29,14 @@ class Remaining:
         self._gains: dict[str, list[tuple[int, float]]] = {}
         self._at: dict[str, int] = {}
         self._pace: list[float] = []
+        self._all_of_them = False
 
     def __call__(self, event: Event) -> None:
         """Take in an event."""
         match event:
             case Planned():
                 self.tolerance, self._max_passes = event.tolerance, event.max_passes
+                self._all_of_them = event.step == "pair"
             case PassDone():
                 if self._at.get(event.candidate) is None or event.pass_ > max(self._at.values()):
                     self._pace = [*self._pace[-(RECENT - 1) :], event.seconds]
@@ -51,6 +53,8 @@ class Remaining:
     def passes_of(self, candidate: str) -> int | None:
         """Passes still to come; None while nothing can be said."""
         gains, at = self._gains.get(candidate, []), self._at.get(candidate)
+        if self._all_of_them and at is not None and self._max_passes is not None:
+            return max(0, self._max_passes - at)
         if at is None or len(gains) < LEAST or not self.tolerance:
             return None
         middle = sum(number for number, _ in gains) / len(gains)

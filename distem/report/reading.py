@@ -72,7 +72,7 @@ class Found:
     @property
     def step(self) -> str:
         """What one point of the trace is of."""
-        return "pair of frames" if self.family.kind == "motion" else "pass over the data"
+        return {"pass": "pass over the data", "pair": "pair of frames"}[self.family.step]
 
     @property
     def variants(self) -> list[str]:

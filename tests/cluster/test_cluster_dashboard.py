@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,6 +152,87 @@ def test_the_page_during_a_fit(scheduler, tmp_path):
             driver.kill()
         driver.communicate()
     assert "distem" not in "".join(tracebacks(log))
+
+
+NGINX = """
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  {recipe}
+}}
+"""
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@contextmanager
+def proxy(behind, folder):
+    """Run nginx with the recipe of docs/monitoring.md."""
+    port = free_port()
+    text = (DOCS / "monitoring.md").read_text(encoding="utf-8")
+    recipe = text.partition("```nginx\n")[2].partition("```")[0]
+    recipe = recipe.replace("127.0.0.1:8080", f"127.0.0.1:{port}").replace("http://127.0.0.1:8787", behind)
+    (folder / "nginx.conf").write_text(NGINX.format(recipe=recipe))
+    words = ["nginx", "-p", str(folder), "-e", "nginx.log", "-c", "nginx.conf"]
+    started = subprocess.Popen(words)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        started.terminate()
+        started.wait(15)
+
+
+def test_the_page_behind_a_reverse_proxy(scheduler, tmp_path):
+    """The page and its websocket, through a proxy that keeps the prefix and one that puts another there."""
+    if CHROMIUM is None or shutil.which("nginx") is None:
+        pytest.skip("no Chromium or no nginx on this machine: apt-get install chromium nginx-light")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    address, page_at, _ = scheduler
+    ocean(tmp_path)
+    (tmp_path / "proxy").mkdir()
+    driver = start("run", settings(tmp_path, address, fit__max_passes=5000, fit__tolerance=1e-14))
+    try:
+        waited_for(lambda: figures(page_at).get("distem_log_likelihood"))
+        with (
+            proxy(page_at.removesuffix(PREFIX), tmp_path / "proxy") as front,
+            playwright.sync_playwright() as p,
+        ):
+            browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+            for prefix in (PREFIX, "/lab/dask"):
+                said, sockets, frames = [], [], []
+                page = browser.new_page(viewport={"width": 1280, "height": 1800})
+                page.on("console", lambda m, to=said: to.append(m.text) if m.type == "error" else None)
+                page.on("pageerror", lambda error, to=said: to.append(str(error)))
+                page.on(
+                    "response",
+                    lambda r, to=said: to.append(f"{r.status} {r.url}") if r.status >= 400 else None,
+                )
+
+                def opened(socket, sockets=sockets, frames=frames):
+                    sockets.append(socket.url)
+                    socket.on("framereceived", lambda _: frames.append(1))
+
+                page.on("websocket", opened)
+                page.goto(f"{front}{prefix}/status")
+                page.click("text=Distem")
+                page.wait_for_selector("tr.best")
+                assert page.url == f"{front}{prefix}/distem"
+                first, seen = likelihood(page), len(frames)
+                assert waited_for(lambda: True if likelihood(page) != first else None)  # noqa: B023
+                assert len(frames) > seen
+                there = f"{front}{prefix}/distem/ws".replace("http:", "ws:")
+                assert any(url.startswith(there) for url in sockets)
+                assert all(url.startswith(front.replace("http:", "ws:")) for url in sockets)
+                assert said == []
+                page.close()
+            browser.close()
+    finally:
+        driver.send_signal(signal.SIGTERM)
+        driver.communicate()
 
 
 def tracebacks(log):

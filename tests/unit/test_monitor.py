@@ -17,6 +17,7 @@ from distem.events import (
     PassDone,
     PassTimed,
     PhaseStarted,
+    Planned,
     Resumed,
     Shares,
     Warned,
@@ -126,6 +127,14 @@ def test_the_last_fit_decides_how_long_it_takes():
     assert remaining.seconds == remaining.seconds_of("4-full-1") == 24.0
     remaining(CandidateDropped("4-full-1", 3, "Behind."))
     assert remaining.seconds == 4.0
+
+
+def test_pairs_of_frames_are_counted_to_their_last():
+    remaining = Remaining()
+    remaining(Planned("motion", 9, 1, 1, 1, 1, 1, 1, False, 0, 1e-6, 14, step="pair"))
+    for number in (1, 2):
+        remaining(passed(number, None, "2-affine"))
+    assert remaining.seconds == 24.0
 
 
 @pytest.mark.parametrize(

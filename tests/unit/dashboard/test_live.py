@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from distem.dashboard import attach, metrics, state
 from distem.dashboard.figures import kind
 from distem.dashboard.observer import MOST_BYTES, MOST_PASSES, ToScheduler, _size
+from distem.dashboard.plugin import LivePage
 from distem.dashboard.state import Runs, task_of
 from distem.events import (
     CandidateDone,
@@ -90,6 +92,19 @@ def test_seconds_of_a_pass_are_split(driven):
     assert sum(last[part] for part in state.PARTS) == pytest.approx(last["seconds"])
     assert last["bytes_per_s"] == 1000.0
     assert (run.tasks.total, run.tasks.finished) == (2, 2)
+
+
+def test_tasks_that_are_done_are_no_tasks_of_a_pass(driven):
+    """A graph names what it needs of earlier passes; what has to be loaded for it comes first."""
+    observer, _, runs = driven
+    drive(observer, 0)
+    plugin = LivePage("1")
+    plugin.runs = runs
+    known = {f"load-{TOKEN}-1-{i}": SimpleNamespace(state="memory") for i in range(3)}
+    keys = [*(f"e-step-{TOKEN}-2-{i}" for i in range(3)), *known]
+    plugin.update_graph(SimpleNamespace(tasks=known), tasks=keys)
+    tasks = runs.by_id["id"].tasks
+    assert (tasks.name, tasks.total) == ("e-step", 3)
 
 
 def test_a_slow_worker_straggles(driven):
