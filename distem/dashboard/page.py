@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import time
 from typing import Any
+from weakref import WeakSet
 
 from bokeh.layouts import column, row
 from bokeh.models import Div, InlineStyleSheet, Select
@@ -17,6 +18,8 @@ from distem.dashboard.workings import Pace, Seconds, Workers
 
 EVERY = 500
 """Milliseconds between looks at the state; nothing is sent while nothing happens."""
+SHARE = 0.005
+"""Of a scheduler's time, what drawing takes at most, for all who look at it together."""
 MOST_ROWS = 14
 """Candidates in the table."""
 SILENT = 120.0
@@ -96,6 +99,10 @@ def _template(theme: Theme) -> Any:
         return None
 
 
+PAGES: WeakSet[Page] = WeakSet()
+"""Those that are open."""
+
+
 class Page:
     """One browser's view.
 
@@ -155,8 +162,10 @@ class Page:
         doc.template_variables.update(extra)
         doc.template_variables["active_page"] = "distem"
         self._shown: tuple[Any, ...] = ()
+        self._not_before = 0.0
+        PAGES.add(self)
         self._draw()
-        doc.add_periodic_callback(self._draw, EVERY)
+        doc.add_periodic_callback(self._look, EVERY)
 
     def _chosen(self, attr: str, old: str, new: str) -> None:  # noqa: ARG002 -- as Bokeh calls it
         self._draw()
@@ -171,6 +180,15 @@ class Page:
         if self._choice.value in runs:
             return runs[self._choice.value]
         return max(runs.values(), key=lambda run: run.heard, default=None)
+
+    def _look(self) -> None:
+        """Draw, unless that would take more of the scheduler's time than it may."""
+        now = time.monotonic()
+        if now < self._not_before:
+            return
+        began = time.thread_time()
+        self._draw()
+        self._not_before = now + len(PAGES) * (time.thread_time() - began) / SHARE
 
     def _draw(self) -> None:
         run = self._run()

@@ -127,6 +127,7 @@ class Workers:
             x_range=Range1d(0, 1), y_range=Range1d(0, 1),
         )  # fmt: skip
         self.figure.ygrid.visible = False
+        self.figure.yaxis.ticker = self._ticker = FixedTicker(ticks=[])
         self.figure.xaxis.formatter = PrintfTickFormatter(format="%d")
         self.figure.xaxis.ticker.min_interval = 1
         self._source = ColumnDataSource({"y": [], "done": [], "colour": [], "text": [], "name": []})
@@ -151,7 +152,7 @@ class Workers:
         more = f" (slowest {MOST_BARS} of {len(pace)} workers)" if len(pace) > MOST_BARS else ""
         self.figure.xaxis.axis_label = f"{of.name}: {of.finished} of {of.total} partitions{told}{more}"
         n = len(shown)
-        self.figure.yaxis.ticker = FixedTicker(ticks=list(range(n)))
+        self._ticker.ticks = list(range(n))  # another ticker would make Bokeh go through all its models
         self.figure.yaxis.major_label_overrides = dict(enumerate(labels))
         self.figure.y_range.update(start=-0.7, end=max(n - 0.3, 3.0))
         self.figure.x_range.update(start=0, end=1.35 * max([*done, of.total / max(1, n), 1.0]))
