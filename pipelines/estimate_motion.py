@@ -106,6 +106,13 @@ def _decoded(video: Path, first: int, count: int | None, step: int) -> tuple[np.
         raise DataError(f"{video} cannot be decoded: {error}.", "Give a video that FFmpeg reads.") from error
     if not frames:
         raise DataError(f"{video} has no frame from number {first}.", "Set options.first lower.")
+    odd = next((t for t, frame in enumerate(frames) if frame.shape != frames[0].shape), None)
+    if odd is not None:
+        raise DataError(
+            f"The frames of {video} differ in size: {frames[0].shape[:2]} and, in frame "
+            f"{first + odd * step}, {frames[odd].shape[:2]}.",
+            "Scale them to one size, or take a part with options.first and count.",
+        )
     return np.stack(frames), rate
 
 

@@ -240,21 +240,17 @@ def test_the_manifest_tells_the_sequences(data):
     assert '"sequence": "station"' in told
 
 
-@pytest.mark.parametrize("covariance", ["full", "tied", "diag"])
-def test_states_of_several_gaussians_are_the_estimators(data, covariance):
+def test_states_of_several_gaussians_are_the_estimators(data):
     asked = {
-        "kind": "hidden_markov", "states": 2, "components_per_state": 2, "covariance": covariance,
+        "kind": "hidden_markov", "states": 2, "components_per_state": 2, "covariance": "tied",
         "sequence": "offsets",
     }  # fmt: skip
-    run(made(data, model=asked, fit__max_passes=5))
+    run(made(data, model=asked, fit__max_passes=4, fit__init_tries=1))
     found, x, lengths = arrays(data / "run"), values(), np.diff([*FIRSTS, N])
-    model = GMMHMM(2, 2, covariance)
+    model = GMMHMM(2, 2, "tied")
     model.startprob_, model.transmat_ = found["/model/start"], found["/model/transition"]
     model.weights_, model.means_ = found["/model/mixing"], found["/model/gaussian_means"]
-    matrices = found["/model/gaussian_covariances"]
-    model.covars_ = {
-        "full": matrices, "tied": matrices[:, 0], "diag": np.diagonal(matrices, axis1=2, axis2=3)
-    }[covariance]  # fmt: skip
+    model.covars_ = found["/model/gaussian_covariances"][:, 0]
     np.testing.assert_allclose(
         found["/assignment/probability"], model.predict_proba(x, lengths), rtol=0, atol=1e-8
     )

@@ -6,12 +6,14 @@ import zarr
 from numpy.testing import assert_allclose, assert_array_equal
 from runs import arrays, config, config_file
 from sklearn.datasets import load_sample_image
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
 
 from distem.config import load
 from distem.pipelines import segment_image
 from distem.run import run
 
-pytest.importorskip("skimage.color")
+rgb2lab = pytest.importorskip("skimage.color").rgb2lab
 
 DERIVE = {
     "colour": "lab",
@@ -68,6 +70,51 @@ def test_tiled_is_untiled(tmp_path):
     smoothing = {"beta": 1.0, "iterations": 5}
     one, other = (segmented(tmp_path / name, smoothing) for name in ("whole", "tiled"))
     assert_allclose(other["/assignment/probability"], one["/assignment/probability"], rtol=0, atol=1e-6)
+
+
+def pixel_table(image, window=5):
+    """L, a, b, standard deviation of L in a window, row and column; NaN in all where a pixel is missing."""
+    lab = rgb2lab(image / 255.0)
+    lab[(image == 0).any(axis=-1)] = np.nan
+    wide = np.pad(lab[..., 0], window // 2, constant_values=np.nan)
+    about = np.lib.stride_tricks.sliding_window_view(wide, (window, window))
+    spread = np.nanstd(about.reshape(*lab.shape[:2], -1), axis=-1)
+    at = np.moveaxis(np.indices(lab.shape[:2]), 0, -1)
+    return np.concatenate([lab, spread[..., None], at], axis=-1).reshape(-1, 6)
+
+
+def test_segments_are_those_of_scikit_learn_on_a_table_of_pixels(tmp_path):
+    image = load_sample_image("flower.jpg")[150:190, 200:250].copy()
+    image[10:14, 20:31] = 0
+    photograph(tmp_path / "run", (1, 17, 23), image)
+    group = zarr.open_group(tmp_path / "run" / "data.zarr")
+    group["rgb"].attrs["_FillValue"] = 0
+    table = pixel_table(image)
+    kept = np.isfinite(table).all(axis=1)
+    rows = table[kept]
+    means, spread = rows[:: len(rows) // 3][:3], np.cov(rows.T)
+    start = {"weights": [1 / 3] * 3, "means": means.tolist(), "covariances": [spread.tolist()] * 3}
+    run(
+        config(
+            tmp_path / "run", pipeline="segment_image", data__missing="drop", fit__acceleration="none",
+            data__derive={"colour": "lab", "texture": 5, "coordinates": 0.5}, model__reg_covar=0.0,
+            fit__init=start, fit__max_passes=6, output__path="out",
+        )
+    )  # fmt: skip
+    found = arrays(tmp_path / "run" / "out")
+    precisions = np.stack([np.linalg.inv(spread)] * 3)
+    peer = GaussianMixture(
+        3, tol=0.0, reg_covar=0.0, max_iter=5, weights_init=[1 / 3] * 3, means_init=means,
+        precisions_init=precisions,
+    )  # fmt: skip
+    with pytest.warns(ConvergenceWarning):
+        peer.fit(rows)
+    assert_allclose(found["/model/weights"], peer.weights_, rtol=1e-9)
+    assert_allclose(found["/model/means"], peer.means_, rtol=1e-8, atol=1e-8)
+    assert_allclose(found["/model/covariances"], peer.covariances_, rtol=1e-7, atol=1e-8)
+    label = found["/assignment/label"].ravel()
+    assert_array_equal(label[kept], peer.predict(rows))
+    assert (label[~kept] == -1).all()
 
 
 def test_photographs_come_from_scikit_learn(tmp_path):

@@ -227,5 +227,6 @@ def _scores(scores: xr.Dataset, series: xr.Dataset | None) -> Section:
             for i in order
         ),
     )
-    text = f"{whole(len(rows))} sequences of {whole(rows.min())} to {whole(rows.max())} rows."
+    text = f"{whole(len(rows))} sequences of {whole(rows.min())} to {whole(rows.max())} rows. "
+    text += "Rows that are missing count among them."
     return Section("sequences", "Scores of the sequences", text, (), (table,))
