@@ -111,6 +111,7 @@ def _left_alone(folder: RunFolder, manifest: dict[str, Any], config: Config, tel
     """A complete run is left as it is, but for what was killed just before it ended."""
     tell(Note(f"{folder.where} is already complete; --fresh runs it again"))
     folder.checkpoints().remove()
+    folder.lock().sweep()
     return _ended(manifest, folder, config)
 
 

@@ -26,7 +26,7 @@ from distem.data.transform import Transform
 from distem.data.unchanged import Unchanged, absent_chunks
 from distem.em.checkpoint import Arrays, dump, restore
 from distem.em.loop import climb
-from distem.errors import DataError, Interrupted
+from distem.errors import DataError, Interrupted, StoreError
 from distem.events import PhaseStarted, Resumed, Warned
 from distem.execution.base import one_blas_thread
 from distem.models import seeding
@@ -293,7 +293,9 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
             drop=dropping(session.config),
             folds=folds_of(session.config),
         )
-    except Interrupted:
+    except Interrupted as error:
+        if isinstance(error, StoreError):
+            session.folder.hurry()  # it may be the same server: it had its time
         if any(c.trace for c in climbs):  # passes since the last checkpoint are kept
             keep(force=True)
         raise

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from distem.data._names import need
+from distem.data.lost import is_lost, store_lost
 from distem.errors import DataError
 
 T = TypeVar("T")
@@ -99,6 +100,8 @@ def _expand_url(path: str, suffixes: Sequence[str], options: str) -> tuple[str, 
     except ImportError as error:
         raise need("remote", f"Reading {path.split('://')[0]}:// files", error) from error
     except Exception as error:  # object stores raise errors of their own
+        if is_lost(error):
+            raise store_lost(error) from error
         raise DataError(
             f"{path} cannot be reached: {type(error).__name__}: {error}.",
             "Check data.path and its credentials.",

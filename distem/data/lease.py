@@ -139,8 +139,20 @@ class Lease:
             if version is not None:  # otherwise another one was quicker: look again
                 break
         self._held, self._version = mine, version
+        self._store.sweep()
         self._thread = threading.Thread(target=self._renew, name="distem-lease", daemon=True)
         self._thread.start()
+
+    def sweep(self) -> None:
+        """Remove what killed writers left, where there can be none now; waits for nobody."""
+        found = self._store.get(NAME, MOST_BYTES)
+        theirs = None if found is None else _Held.decoded(found[0])
+        if found is not None:
+            if theirs is None or not (theirs.released or theirs.machine == _machine()):
+                return
+            if not theirs.released and _started(theirs.process) == theirs.started:
+                return
+        self._store.sweep()
 
     def _mine(self, before: int) -> _Held:
         return _Held(

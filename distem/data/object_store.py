@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 SCHEME = "s3://"
-PATIENCE = 90.0
+PATIENCE = 60.0
 """Seconds for which a server that does not answer is asked again: longer than its restart takes."""
 _BRIEF = 5.0
 _MOST_TOLD = 300
@@ -136,6 +136,9 @@ class RemoteStore:
     @property
     def _client(self) -> ObjectStore:
         return self.store if self.quick is None or self._answered.is_set() else self.quick
+
+    def sweep(self) -> None:
+        """Leave it: what was not put whole is not there."""
 
     def brief(self) -> RemoteStore:
         """The same store, asked once."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distem.data.grid import Box, Grid, box_rows
+from distem.data.lost import patiently
 from distem.data.neighbours import expand_box, spatial_axes
 from distem.data.transform import Transform
 from distem.errors import DamagedChunkError, DataError, DistemError
@@ -182,7 +183,7 @@ class Source:
 
     def _read(self, box: Box) -> Raw:
         try:
-            return self.reader.read(box)
+            return patiently(lambda: self.reader.read(box))
         except _PASSING:
             raise
         except Exception as error:

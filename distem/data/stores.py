@@ -62,6 +62,9 @@ class Store(Protocol):
     def names(self, folder: str) -> list[str]:
         """Return what lies right below a folder, sorted; scraps of unfinished writes left out."""
 
+    def sweep(self) -> None:
+        """Remove scraps of writes that were killed; by who holds the lease, as their writers are gone."""
+
     def brief(self) -> Self:
         """The same store, asked once and not for long: for what may fail."""
 
@@ -165,7 +168,7 @@ class LocalStore:
 
         try:
             _write(path, data, publish)
-        except FileExistsError:
+        except (FileExistsError, FileNotFoundError):  # the second: who has the lease swept it away
             return None
         return hashlib.sha256(data).hexdigest()
 
@@ -240,6 +243,13 @@ class LocalStore:
             if found is not None and found[1] == version:
                 self.delete(name)
         return True
+
+    def sweep(self) -> None:
+        """Remove scraps right in the folder; who compares and replaces there meanwhile is waited for."""
+        with self._alone():
+            for path in self.path.glob(".*.partial"):
+                if path.is_file() and not path.is_symlink():
+                    path.unlink(missing_ok=True)
 
     def brief(self) -> Self:
         """Itself: a folder answers at once."""

@@ -17,6 +17,7 @@ from zarr.errors import GroupNotFoundError
 
 from distem.data._names import need, no_such
 from distem.data.files import frozen, is_url, stamp, thawed
+from distem.data.lost import is_lost, store_lost
 from distem.data.safety import refuse_code
 from distem.data.source import reason
 from distem.data.variables import Opened, Stored
@@ -118,6 +119,8 @@ class ZarrStore:
         except (FileNotFoundError, GroupNotFoundError) as error:
             raise self._missing() from error
         except Exception as error:  # object stores raise errors of their own
+            if is_lost(error):
+                raise store_lost(error) from error
             raise DataError(
                 f"{self.where} cannot be opened as Zarr: {reason(error)}.",
                 "Check data.path, data.kind and, for a URL, its credentials.",

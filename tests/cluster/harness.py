@@ -143,8 +143,6 @@ class Job:
         assert_same_bits(run, self.whole)
         assert not (run / "checkpoint.zarr").exists()
         left = {p.name for p in run.iterdir()} - {"result.zarr", "manifest.json", "config.yaml", "log.jsonl"}
-        # a kill within a write leaves its scrap, which is taken for what it is
-        left = {name for name in left if not name.endswith(".partial")}
         assert left <= {".lock", ".lease"}, left
         passes = [(e["candidate"], e["pass"]) for e in log_of(run) if e.get("event") == "pass"]
         r.repeated += len(passes) - len(set(passes))

