@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import dask.array as da
 import datasets
 import numpy as np
@@ -39,6 +41,13 @@ def problem(covariance: str, *, weighted: bool) -> tuple[Mixture, object, list[A
     return model, random_params(model, 3, x.shape[1], rng), blocks_of(x, SIZES, weights)
 
 
+@cache
+def expected_of(covariance: str, *, weighted: bool, acceleration: str | None = None):
+    """What one process finds: asked once for all places."""
+    model, params, blocks = problem(covariance, weighted=weighted)
+    return outcome(model, params, blocks, SerialExecutor(), acceleration=acceleration)
+
+
 def outcome(model, params, blocks, place, **how):
     fit, update, labels = fit_blocks(model, params, blocks, place, passes=PASSES, **how)
     trace = np.array([point.log_likelihood for point in fit.trace]).tobytes()
@@ -48,8 +57,9 @@ def outcome(model, params, blocks, place, **how):
 @pytest.mark.parametrize("resident", [True, False], ids=["resident", "streamed"])
 @pytest.mark.parametrize("covariance", COVARIANCES)
 def test_parameters_trace_and_labels_have_the_same_bits(place, covariance, resident):
-    model, params, blocks = problem(covariance, weighted=covariance in ("full", "diag"))
-    expected = outcome(model, params, blocks, SerialExecutor(), resident=True)
+    weighted = covariance in ("full", "diag")
+    model, params, blocks = problem(covariance, weighted=weighted)
+    expected = expected_of(covariance, weighted=weighted)
     for partitions in PARTITIONS:
         found = outcome(model, params, blocks, place, resident=resident, partitions=partitions)
         assert found == expected, partitions
@@ -79,18 +89,19 @@ def test_reference_kernels_have_the_same_bits_everywhere_too(place, family):
 def test_accelerated_fits_have_the_same_bits(place):
     model, params, blocks = problem("full", weighted=True)
     for acceleration in ("squarem", "anderson"):
-        expected = outcome(model, params, blocks, SerialExecutor(), acceleration=acceleration)
+        expected = expected_of("full", weighted=True, acceleration=acceleration)
         assert outcome(model, params, blocks, place, partitions=5, acceleration=acceleration) == expected
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow_cluster), 2])
 def test_real_processes_give_the_same_bits(workers):
     with dask_client(workers, processes=True) as client:
         for covariance in COVARIANCES:
-            model, params, blocks = problem(covariance, weighted=covariance == "full")
-            expected = outcome(model, params, blocks, SerialExecutor())
+            weighted = covariance == "full"
+            model, params, blocks = problem(covariance, weighted=weighted)
+            expected = expected_of(covariance, weighted=weighted)
             for resident, partitions in ((True, 5), (False, 2), (True, None)):
                 place = DaskExecutor(client)
                 assert (

@@ -145,19 +145,19 @@ def test_chunks_have_no_part_in_the_folds(tmp_path):
 @pytest.mark.parametrize("init", ["kmeans||", "random", "kmeans++"])
 def test_executors_have_no_part_in_the_folds(tmp_path, init):
     store(tmp_path / "data.zarr", dataset(blobs(480).reshape(20, 24, 3), ("y", "x")), (7, 5))
-    options = {"fit__init": init, "fit__select": "cv", "fit__folds": 3, "fit__max_passes": 6}
+    options = {"fit__init": init, "fit__select": "cv", "fit__folds": 3, "fit__max_passes": 3}
     with small_blocks():
         for kind in ("serial", "threads"):
             run(config(tmp_path, cluster__kind=kind, output__path=kind, **options))
     assert_same_bits(tmp_path / "serial", tmp_path / "threads")
 
 
-def test_interrupted_after_any_pass_it_says_the_same(tmp_path):
+def test_interrupted_after_a_pass_it_says_the_same(tmp_path):
     store(tmp_path / "data.zarr", blobs(240))
     options = {"model__components": [2, 3], "fit__select": "cv", "fit__folds": 3, "fit__max_passes": 5}
     run(config(tmp_path, output__path="whole", **options))
     whole = {k: v.tobytes() for k, v in arrays(tmp_path / "whole").items()}
-    for number in range(1, 6):
+    for number in (1, 3, 5):
 
         def stop(event, number=number):
             if isinstance(event, PassDone) and event.pass_ == number:
