@@ -82,9 +82,10 @@ gallery: $(STAMP)  ## the pictures of the gallery, from runs of the pipelines
 	$(BIN)/distem run configs/estimate_motion.yaml $(BUNNY) --set output.path=runs/bunny
 	for name in flights choice apart; do $(BIN)/python docs/pictures.py $$name configs/runs/nyc-flights; done
 	$(BIN)/python docs/pictures.py hard_soft configs/runs/hard-soft
-	$(BIN)/python docs/pictures.py states configs/runs/weather-states
+	for name in states chain; do $(BIN)/python docs/pictures.py $$name configs/runs/weather-states; done
 	$(BIN)/python docs/pictures.py segments configs/runs/flower configs/runs/flower-hard
-	$(BIN)/python docs/pictures.py motion configs/runs/bunny
+	$(BIN)/python docs/pictures.py boundaries configs/runs/flower
+	for name in motion layers; do $(BIN)/python docs/pictures.py $$name configs/runs/bunny; done
 
 build: $(STAMP)  ## the wheel, in dist/
 	$(BIN)/python -m build --no-isolation --wheel

@@ -231,7 +231,7 @@ def segments(
     _one_of(what, layers)
     ax, _ = _axes(ax, (6.0, 4.4))
     with onto(ax):
-        made = rasters.image(layers[what], int(held.attrs.get("stride", 1)))
+        made = rasters.image(layers[what], int(held.attrs.get("stride", 1)), beside=True)
     return _titled(ax, made)
 
 

@@ -1,8 +1,9 @@
 """Draw the pictures of README and docs from finished runs: python docs/pictures.py flights RUN
 
 The runs are those of configs/: flights, choice and apart of quickstart.yaml, hard_soft of hard_soft.yaml,
-states of weather_states.yaml; motion of estimate_motion.yaml, on a clip that may be shown; segments takes
-two, a mixture and k-means on one photograph, as docs/segmentation.md has them.
+states and chain of weather_states.yaml; motion and layers of estimate_motion.yaml, on a clip that may be
+shown; boundaries of segment_image.yaml, and segments takes two, a mixture and k-means on one photograph,
+as docs/segmentation.md has them.
 """
 
 from __future__ import annotations
@@ -220,7 +221,38 @@ def apart(run: str) -> None:
     figure.savefig(IMAGES / "apart.png", dpi=100)
 
 
+def chain(run: str) -> None:
+    """The states of a chain on the features that tell them apart, and the transitions between them."""
+    figure = Figure(figsize=(12, 4.4), layout="constrained")
+    panels = figure.subplots(1, 3, width_ratios=(1, 1, 1.05))
+    plot.components(run, ax=panels[0])
+    plot.components(run, "temp", ax=panels[1])
+    plot.transitions(run, ax=panels[2])
+    for axes in panels[:2]:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(IMAGES / "chain.png", dpi=100)
+
+
+def layers(run: str) -> None:
+    """How the layers of a video move, how large they are, and where they go."""
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 3), ("speed", "share", "paths"), strict=True):
+        plot.motion(run, what, ax=axes)
+    figure.savefig(IMAGES / "layers.png", dpi=100)
+
+
+def boundaries(run: str) -> None:
+    """A photograph as `distem.plot` shows its segments."""
+    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    for axes, what in zip(figure.subplots(1, 3), ("segments", "boundaries", "uncertainty"), strict=True):
+        plot.segments(run, what, ax=axes)
+    figure.savefig(IMAGES / "boundaries.png", dpi=100)
+
+
 PICTURES = {
+    "boundaries": boundaries,
+    "chain": chain,
+    "layers": layers,
     "choice": choice,
     "apart": apart,
     "flights": flights,

@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 PREFIX = "/user/me"
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.slow_cluster, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.slow_cluster, pytest.mark.timeout(400)]
 
 
 def free_port():
@@ -102,7 +102,7 @@ def figures(page):
     }
 
 
-def waited_for(wanted, seconds=60.0):
+def waited_for(wanted, seconds=200.0):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         with suppress(Exception):

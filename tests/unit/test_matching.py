@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from runs import arrays, assert_same_bits, blobs, config, config_file, dataset, 
 
 from distem.cli import main
 from distem.errors import ConfigError
+from distem.families.base import family
 from distem.fitted import FittedModel
 from distem.matching import Parts, distances, match, number_after, pooled_spread, renumbered
 from distem.report.compare import Comparison
@@ -51,6 +53,13 @@ def test_an_order_is_found_again(order, d, seed):
     again = number_after(before, after)
     np.testing.assert_array_equal(np.array(order)[again.order], range(6))
     assert not again.remarks
+
+
+@pytest.mark.parametrize(("kind", "part"), [("motion", "layer"), ("regression_mixture", "component")])
+def test_parts_without_means_are_refused_by_their_kind(kind, part):
+    model = SimpleNamespace(kind=kind, family=family(kind))
+    with pytest.raises(ConfigError, match=f"The {part}s of a run of kind {kind} cannot be matched"):
+        Parts.of(model)
 
 
 def test_the_distance_of_gaussians_is_wassersteins():

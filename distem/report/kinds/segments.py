@@ -116,8 +116,8 @@ def boundaries(labels: NDArray[np.integer[Any]]) -> NDArray[np.bool_]:
     return edge
 
 
-def image(shown: Layer, stride: int) -> Picture:
-    """Draw a layer."""
+def image(shown: Layer, stride: int, *, beside: bool = False) -> Picture:
+    """Draw a layer; `beside`: with the scale of its tones at its side."""
     values = shown.values
     rows, columns = values.shape[:2]
     height = min(max(WIDTH * rows / columns, 120.0), 2.0 * WIDTH) + 50.0
@@ -126,15 +126,20 @@ def image(shown: Layer, stride: int) -> Picture:
         if values.ndim == 3:
             axes.imshow(values, interpolation="none", extent=extent)
         else:
-            _shaded(figure, axes, values, extent)
+            _shaded(figure, axes, values, extent, beside)
         axes.set_anchor("N")  # pictures beside each other begin at one height
         axes.grid(visible=False)
         label(axes, "x (pixel)", "y (pixel)")
         return picture(figure, shown.key, shown.title, shown.note, shown.alternative)
 
 
-def _shaded(figure: Figure, axes: Axes, values: NDArray[Any], extent: tuple[int, int, int, int]) -> None:
+def _shaded(
+    figure: Figure, axes: Axes, values: NDArray[Any], extent: tuple[int, int, int, int], beside: bool
+) -> None:
     drawn = axes.imshow(values, interpolation="none", extent=extent, cmap="cividis", vmin=0.0)
+    if beside:
+        figure.colorbar(drawn, ax=axes, label="probability that it is wrong (1)")
+        return
     # in the corner below, so that the picture is as large as those beside it
     high = 0.92 * WIDTH * len(values) / values.shape[1]
     place = axes.inset_axes((0.66, -28.0 / high, 0.34, 7.0 / high))
