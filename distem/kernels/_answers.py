@@ -6,11 +6,11 @@ import numpy as np
 
 from distem.kernels import _tiles as tiles
 from distem.kernels._simd import (
-    BYTES,
     entry,
     fill,
     four_rows_of,
     inner,
+    lanes_of,
     larger,
     load,
     smaller,
@@ -26,7 +26,7 @@ Answers = tuple[Ints, Float64, Float64, Float64]
 @inner
 def best_of(joint: Floats, panels: int, k: int, inverse: Floats, which: Floats, others: Floats) -> None:
     """Replace what `softmax` left by shares; put the largest's place and the sum of the others aside."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     for p in range(panels):
         scale = load(inverse, p * lanes)
         best = fill(joint, 0.0)
@@ -48,7 +48,7 @@ def best_of(joint: Floats, panels: int, k: int, inverse: Floats, which: Floats, 
 @inner
 def put_rows(joint: Floats, panels: int, k: int, start: int, n: int, into: Float64) -> None:
     """Write a tile's shares to the rows from `start` of a flat (n, k) array."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     few = lanes // 4
     for p in range(panels):
         first = start + p * lanes
@@ -105,7 +105,7 @@ def answers_full(
     """Answer with a covariance for each component."""
     n, k = x.shape[0], half.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     tile, z = tiles.buffer(rows * stride, high), tiles.buffer(lanes * stride, high)
     joint = tiles.buffer(rows * tiles.padded(k), high)
@@ -141,7 +141,7 @@ def answers_tied(
     n, d = x.shape
     k = half.size
     stride = point.size
-    lanes = BYTES // point.itemsize
+    lanes = lanes_of(point)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile, z = tiles.buffer(rows * stride, point), tiles.buffer(lanes * stride, point)
@@ -178,7 +178,7 @@ def answers_diag(
     n, d = x.shape
     k = half.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)

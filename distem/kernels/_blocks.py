@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distem.kernels._simd import BYTES, inner, merged, zero_register
+from distem.kernels._simd import inner, lanes_of, merged, zero_register
 from distem.kernels._simd_sums import (
     add_totals,
     eight,
@@ -39,7 +39,7 @@ def half_first(
     half: int,
 ) -> Any:
     """Return the first moments of two components by four features, over one half of every register."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     sums = zero_halves(tile)
     highs = four_means(high, c * stride + i, other * stride + i, sums)
     lows = four_means(low, c * stride + i, other * stride + i, sums)
@@ -66,7 +66,7 @@ def block_first(
     other: int,
 ) -> Any:
     """Do as `half_first` does for whole registers."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     nothing = zero_register(tile)
     none = (nothing, nothing, nothing, nothing)
     sums = none + none
@@ -95,7 +95,7 @@ def half_squares(
     half: int,
 ) -> Any:
     """Return first and second moments of one component by four features, over half of every register."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     sums = zero_halves(tile)
     highs = four_means(high, c * stride + i, c * stride + i, sums)
     lows = four_means(low, c * stride + i, c * stride + i, sums)
@@ -123,7 +123,7 @@ def add_half_squares(
     to: int,
 ) -> None:
     """Add first and second moments of two components by four features, no more than eight sums at once."""
-    half = BYTES // tile.itemsize // 8
+    half = lanes_of(tile) // 8
     low_one = half_squares(tile, panels, stride, high, low, shares, k, i, c, 0)
     high_one = half_squares(tile, panels, stride, high, low, shares, k, i, c, half)
     low_other = half_squares(tile, panels, stride, high, low, shares, k, i, other, 0)
@@ -134,7 +134,7 @@ def add_half_squares(
 @inner
 def block_outer(rooted: Floats, panels: int, stride: int, i: int, j: int, second: Float64, at: int) -> None:
     """Add the outer products of features i to i + 3 with j to j + 3 to the sixteen numbers at `at`."""
-    lanes = BYTES // rooted.itemsize
+    lanes = lanes_of(rooted)
     nothing = zero_register(rooted)
     none = (nothing, nothing, nothing, nothing)
     sums = none + none + none + none
@@ -149,7 +149,7 @@ def block_outer(rooted: Floats, panels: int, stride: int, i: int, j: int, second
 @inner
 def block_lower(rooted: Floats, panels: int, stride: int, i: int, second: Float64, at: int) -> None:
     """Do as `block_outer` does for a block on the diagonal: the part above it is not used."""
-    lanes = BYTES // rooted.itemsize
+    lanes = lanes_of(rooted)
     nothing = zero_register(rooted)
     none = (nothing, nothing, nothing, nothing)
     sums = none + none + none + none
@@ -163,7 +163,7 @@ def block_lower(rooted: Floats, panels: int, stride: int, i: int, second: Float6
 @merged
 def half_outer(rooted: Floats, panels: int, stride: int, i: int, j: int, half: int) -> Any:
     """Return the eight sums of four features with two, over one half of every register."""
-    lanes = BYTES // rooted.itemsize
+    lanes = lanes_of(rooted)
     sums = zero_halves(rooted)
     for p in range(panels):
         left = (p * stride + i) * lanes + half
@@ -178,7 +178,7 @@ def block_in_halves(
     rooted: Floats, panels: int, stride: int, i: int, j: int, second: Float64, at: int
 ) -> None:
     """Do as `block_outer` does, the same sums eight at a time: no more than few registers hold."""
-    half = BYTES // rooted.itemsize // 8
+    half = lanes_of(rooted) // 8
     low = half_outer(rooted, panels, stride, i, j, 0)
     high = half_outer(rooted, panels, stride, i, j, half)
     low_right = half_outer(rooted, panels, stride, i, j + 2, 0)

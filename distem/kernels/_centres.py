@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from distem.kernels import _tiles as tiles
 from distem.kernels._simd import (
     BYTES,
+    PARTS,
     Vector,
     emit_load,
     entry,
@@ -32,12 +33,15 @@ from distem.kernels._simd import (
     larger,
     llvm_type,
     load,
+    load_like,
     merged,
     root,
     smaller,
     spread,
+    spread_like,
     store,
     types,
+    zero_part,
 )
 from distem.kernels._simd_sums import total
 from distem.types import Float64, Floats, Ints
@@ -47,6 +51,8 @@ Labels = NDArray[np.int32]
 LANES = BYTES // 8
 RUN = 1024
 """Rows whose bounds are looked at before those that need it are worked on together."""
+NEAR = 2048
+"""Coefficients of centres that stay in the first-level cache beside a panel."""
 HUGE = 1e300
 """A score no row has: what stands for a centre that is not there."""
 WIDER = 1.0 + 2.0**-21
@@ -82,19 +88,22 @@ def marked(typing: Any, value: Any, keep: Any, mark: Any) -> Any:
 
 @merged
 def four_scores(
-    panel: Floats, d: int, packed: Float64, at: int, half: Float64, g: int
+    panel: Floats, d: int, packed: Float64, at: int, half: Float64, g: int, t: int, zero: Any
 ) -> tuple[Any, Any, Any, Any]:
-    """Return a panel's scores of the four centres from g, whose coefficients stand from `at`."""
-    y0 = spread(half, g)
-    y1 = spread(half, g + 1)
-    y2 = spread(half, g + 2)
-    y3 = spread(half, g + 3)
+    """Return scores of the four centres from g, whose coefficients stand from `at`.
+
+    Of the part of the panel that begins at lane `t`, as long as `zero`.
+    """
+    y0 = spread_like(half, g, zero)
+    y1 = spread_like(half, g + 1, zero)
+    y2 = spread_like(half, g + 2, zero)
+    y3 = spread_like(half, g + 3, zero)
     for i in range(d):
-        row = load(panel, i * LANES)
-        y0 = fma(spread(packed, at), row, y0)
-        y1 = fma(spread(packed, at + 1), row, y1)
-        y2 = fma(spread(packed, at + 2), row, y2)
-        y3 = fma(spread(packed, at + 3), row, y3)
+        row = load_like(panel, i * LANES + t, zero)
+        y0 = fma(spread_like(packed, at, zero), row, y0)
+        y1 = fma(spread_like(packed, at + 1, zero), row, y1)
+        y2 = fma(spread_like(packed, at + 2, zero), row, y2)
+        y3 = fma(spread_like(packed, at + 3, zero), row, y3)
         at += 4
     return y0, y1, y2, y3
 
@@ -118,16 +127,40 @@ def two_least(
 
     The last of `marks` is the mask of the bits that scores keep.
     """
+    store(best, 0, fill(panel, HUGE))
+    store(second, 0, fill(panel, HUGE))
+    # where a panel is worked on in parts, only as many centres at once as the first-level cache holds
+    some = half.size if PARTS == 1 else max(4, NEAR // (4 * d) * 4)
+    for g in range(0, half.size, some):
+        for t in range(0, LANES, LANES // PARTS):
+            two_least_of_part(panel, d, packed, half, marks, g, min(g + some, half.size), t, best, second)
+
+
+@inner
+def two_least_of_part(
+    panel: Floats,
+    d: int,
+    packed: Float64,
+    half: Float64,
+    marks: Float64,
+    begin: int,
+    end: int,
+    t: int,
+    best: Float64,
+    second: Float64,
+) -> None:
+    """Go on with `two_least` at the centres from `begin` to `end`, for the part that starts at lane `t`."""
     count = half.size
-    least = fill(panel, HUGE)
-    next_least = least
-    for g in range(0, count, 4):
-        y0, y1, y2, y3 = four_scores(panel, d, packed, g * d, half, g)
-        keep = spread(marks, count)
-        y0 = marked(y0, keep, spread(marks, g))
-        y1 = marked(y1, keep, spread(marks, g + 1))
-        y2 = marked(y2, keep, spread(marks, g + 2))
-        y3 = marked(y3, keep, spread(marks, g + 3))
+    zero = zero_part(panel)
+    least = load_like(best, t, zero)
+    next_least = load_like(second, t, zero)
+    for g in range(begin, end, 4):
+        y0, y1, y2, y3 = four_scores(panel, d, packed, g * d, half, g, t, zero)
+        keep = spread_like(marks, count, zero)
+        y0 = marked(y0, keep, spread_like(marks, g, zero))
+        y1 = marked(y1, keep, spread_like(marks, g + 1, zero))
+        y2 = marked(y2, keep, spread_like(marks, g + 2, zero))
+        y3 = marked(y3, keep, spread_like(marks, g + 3, zero))
         low = smaller(y0, y1)
         other = smaller(y2, y3)
         rest = smaller(larger(y0, y1), larger(y2, y3))
@@ -135,8 +168,8 @@ def two_least(
         low = smaller(low, other)
         next_least = smaller(smaller(rest, next_least), larger(low, least))
         least = smaller(low, least)
-    store(best, 0, least)
-    store(second, 0, next_least)
+    store(best, t, least)
+    store(second, t, next_least)
 
 
 @inner

@@ -10,7 +10,7 @@ import numpy as np
 
 from distem.kernels import _moments as moments
 from distem.kernels import _tiles as tiles
-from distem.kernels._simd import BYTES, entry
+from distem.kernels._simd import entry, lanes_of
 from distem.types import Float64, Floats, Ints
 
 Sums = tuple[float, Float64, Float64, Float64]
@@ -24,7 +24,7 @@ def densities_full(
     """Return log densities: `logs` less half of the squared distances."""
     n, k = x.shape[0], logs.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     tile = tiles.buffer(panels * lanes * stride, high)
     z = tiles.buffer(lanes * stride, high)
     square = tiles.buffer(panels * lanes * tiles.padded(k), high)
@@ -53,7 +53,7 @@ def densities_tied(
     n, d = x.shape
     k = logs.size
     stride = point.size
-    rows = panels * (BYTES // point.itemsize)
+    rows = panels * (lanes_of(point))
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, point)
     whitened = tiles.buffer(rows * stride, point)
@@ -78,7 +78,7 @@ def densities_diag(
     n, d = x.shape
     k = logs.size
     stride = high.size // k
-    rows = panels * (BYTES // high.itemsize)
+    rows = panels * (lanes_of(high))
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
     square = tiles.buffer(rows * tiles.padded(k), high)
@@ -96,7 +96,7 @@ def moments_full(x: Floats, resp: Float64, high: Floats, low: Floats, apart: boo
     n, d = x.shape
     k = resp.shape[1]
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     tile = tiles.buffer(rows * stride, high)
     rooted = tiles.buffer(rows * stride, high)
@@ -133,7 +133,7 @@ def moments_blend(
     n, d = x.shape
     k = resp.shape[1]
     stride = point.size
-    lanes = BYTES // point.itemsize
+    lanes = lanes_of(point)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
@@ -161,7 +161,7 @@ def moments_diag(x: Floats, resp: Float64, high: Floats, low: Floats, panels: in
     n, d = x.shape
     k = resp.shape[1]
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
@@ -195,7 +195,7 @@ def e_step_full(
     n, d = x.shape
     k = half.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     tile = tiles.buffer(rows * stride, high)
     rooted = tiles.buffer(rows * stride, high)
@@ -245,7 +245,7 @@ def e_step_tied(
     n, d = x.shape
     k = half.size
     stride = point.size
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
@@ -301,7 +301,7 @@ def e_step_diag(
     n, d = x.shape
     k = half.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
@@ -346,7 +346,7 @@ def e_step_spherical(
     n, d = x.shape
     k = half.size
     stride = high.size // k
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     tile = tiles.buffer(rows * stride, high)
@@ -393,7 +393,7 @@ def add_pairs(pairs: Float64, means: Float64, second: Float64) -> None:
 def normalise(log_joint: Float64, lowest: float, panels: int) -> tuple[Float64, Float64]:
     """Return the rows' log norms and shares."""
     n, k = log_joint.shape
-    rows = panels * (BYTES // log_joint.itemsize)
+    rows = panels * lanes_of(log_joint)
     joint = tiles.buffer(rows * tiles.padded(k), log_joint)
     top, inverse, roots = np.empty(rows), np.empty(rows), np.empty(rows)
     w, norms = np.ones(rows), np.empty(rows)
@@ -410,7 +410,7 @@ def normalise(log_joint: Float64, lowest: float, panels: int) -> tuple[Float64, 
 def nearest(x: Floats, high: Floats, low: Floats, k: int, panels: int) -> tuple[Ints, Float64, bool]:
     """Return the rows' nearest centres, the squared distances, and whether all are finite."""
     n, d = x.shape
-    lanes = BYTES // high.itemsize
+    lanes = lanes_of(high)
     rows = panels * lanes
     flat = x.reshape(x.size)
     stride = high.size // k

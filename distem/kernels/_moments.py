@@ -13,13 +13,13 @@ from distem.kernels._blocks import (
     half_first,
 )
 from distem.kernels._simd import (
-    BYTES,
     NARROW,
     PARTS,
     centred,
     fill,
     fma,
     inner,
+    lanes_of,
     load,
     load_like,
     root,
@@ -46,7 +46,7 @@ def shares_of(
     joint: Floats, panels: int, k: int, c: int, inverse: Floats, roots: Floats, r: Floats, s: Floats
 ) -> float:
     """Put a component's shares times weights, and their roots, in `r` and `s`; return their sum."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     mass = fill(joint, 0.0)
     for p in range(panels):
         share = load(joint, (p * padded(k) + c) * lanes)
@@ -61,7 +61,7 @@ def shares_of(
 @inner
 def given_shares(resp: Floats, panels: int, k: int, c: int, r: Floats, s: Floats) -> float:
     """Do as `shares_of` does from a tile of k responsibilities."""
-    lanes = BYTES // resp.itemsize
+    lanes = lanes_of(resp)
     mass = fill(resp, 0.0)
     for p in range(panels):
         weighted = load(resp, (p * padded(k) + c) * lanes)
@@ -87,7 +87,7 @@ def first_and_rooted(
     first: Float64,
 ) -> None:
     """Put the centred rows times `s` into a tile, and add the centred rows times `r` to `first`."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     for i in range(0, d, 2):  # two at a time: their sums are added up together
         at = c * stride + i
         sums0 = fill(tile, 0.0)
@@ -109,7 +109,7 @@ def first_and_rooted(
 @inner
 def add_masses(shares: Floats, panels: int, k: int, here: Float64, mass: Float64) -> None:
     """Put the sums of a tile's shares in `here`, and add them to `mass`."""
-    lanes = BYTES // shares.itemsize
+    lanes = lanes_of(shares)
     for c in range(k):
         sums = fill(shares, 0.0)
         for p in range(panels):
@@ -144,7 +144,7 @@ def add_first(
     the last of an odd number is paired with itself. Meanwhile half a tile of the flat rows `x` is asked
     for, from index `ahead`.
     """
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     half = lanes // 8
     step = fetch_step(panels * lanes * stride // 2, stride // 4 * ((k + 1) // 2))
     to = 0
@@ -184,7 +184,7 @@ def add_first_and_squares(
     ahead: int,
 ) -> None:
     """Do as `add_first` does with the second moments, feature by feature, in blocks twice as long."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     nothing = zero_register(tile)
     none = (nothing, nothing, nothing, nothing)
     zeros = none + none + none + none
@@ -216,7 +216,7 @@ def add_first_and_squares(
 @inner
 def add_square_shares(shares: Floats, squares: Floats, panels: int, k: int, second: Float64) -> None:
     """Add the second moments summed over the features: shares times squared distances."""
-    lanes = BYTES // shares.itemsize
+    lanes = lanes_of(shares)
     zero = fill(shares, 0.0)
     for c in range(k):
         sums = zero
@@ -265,7 +265,7 @@ def add_outer(rooted: Floats, panels: int, stride: int, second: Float64, start: 
 @inner
 def row_sums(shares: Floats, panels: int, k: int, inverse: Floats, roots: Floats) -> None:
     """Put one over the sum of each row's k shares, and the root of the sum; 0 and 0 where it is 0."""
-    lanes = BYTES // shares.itemsize
+    lanes = lanes_of(shares)
     zero = fill(shares, 0.0)
     tiny = fill(shares, 1e-300 if shares.itemsize == 8 else 1e-36)  # below it one over it may overflow
     for p in range(panels):
@@ -292,7 +292,7 @@ def rooted_about_blend(
     into: Floats,
 ) -> None:
     """Put the rows' differences from the blend of means their shares make, times `roots`, into a tile."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     zero = zero_part(z)
     for p in range(panels):
         centre_panel(tile, p, stride, high, low, 0, z)
@@ -315,7 +315,7 @@ def rooted_about_blend(
 @inner
 def root_pairs(shares: Floats, panels: int, k: int, inverse: Floats, roots: Floats) -> None:
     """Divide each row's shares by the root of their sum."""
-    lanes = BYTES // shares.itemsize
+    lanes = lanes_of(shares)
     for p in range(panels):
         scale = load(inverse, p * lanes) * load(roots, p * lanes)
         for c in range(k):

@@ -190,6 +190,21 @@ _operator(operator.truediv, "fdiv")
 
 
 @intrinsic
+def lanes_of(typing: Any, array: Any) -> Any:
+    """Return how many numbers of an array's type a panel's row holds.
+
+    A constant when compiled: then distances in a tile are part of the instructions. From the array's own
+    item size, a number in memory, each of them would be an address kept in a register, or on the stack.
+    """
+    lanes = BYTES // (array.dtype.bitwidth // 8)
+
+    def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
+        return context.get_constant(types.intp, lanes)
+
+    return types.intp(array), generate
+
+
+@intrinsic
 def load(typing: Any, array: Any, index: Any) -> Any:
     """Return the panel row at an index of a one-dimensional array."""
     vector = _row(array.dtype)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from distem.kernels._simd import (
-    BYTES,
     PARTS,
     centred,
     fetch,
@@ -26,6 +25,7 @@ from distem.kernels._simd import (
     fma,
     four_columns,
     inner,
+    lanes_of,
     larger,
     load,
     load_like,
@@ -65,7 +65,7 @@ def load_tile(x: Floats, start: int, tile: Floats, stride: int, panels: int) -> 
     """Transpose rows of `x` from `start` into a tile of `stride` features."""
     n, d = x.shape
     flat = x.reshape(x.size)
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     few = lanes // 4
     for p in range(panels):
         for t in range(0, lanes, few):
@@ -122,7 +122,7 @@ def load_weights(weights: Float64, n: int, start: int, into: Float64) -> None:
 @inner
 def centre_panel(tile: Floats, p: int, stride: int, high: Floats, low: Floats, at: int, into: Floats) -> None:
     """Subtract a mean from a panel."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     for i in range(stride):
         x = load(tile, (p * stride + i) * lanes)
         store(into, i * lanes, centred(x, spread(high, at + i), spread(low, at + i)))
@@ -136,7 +136,7 @@ def four_rows(
 
     Of the part of the panel that begins at lane `t`, as long as `zero`.
     """
-    lanes = BYTES // z.itemsize
+    lanes = lanes_of(z)
     y0 = zero
     y1 = zero
     y2 = zero
@@ -156,7 +156,7 @@ def four_whitened(
     z: Floats, packed: Floats, at: int, j: int, t: int, zero: Any
 ) -> tuple[Any, Any, Any, Any, int]:
     """Return rows j to j + 3 of the product with a triangle, and where the next coefficients start."""
-    lanes = BYTES // z.itemsize
+    lanes = lanes_of(z)
     y0, y1, y2, y3, at = four_rows(z, packed, at, j, t, zero)
     row = load_like(z, j * lanes + t, zero)
     y0 = fma(spread_like(packed, at, zero), row, y0)
@@ -188,7 +188,7 @@ def squares_full(
     k: int,
 ) -> None:
     """Put squared Mahalanobis distances from component c into row c of a tile of k."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     size = stride * (stride + 1) // 2
     zero = zero_part(z)
     for p in range(panels):
@@ -221,7 +221,7 @@ def whiten(
     into: Floats,
 ) -> None:
     """Subtract a point from all rows and multiply them by a triangle."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     zero = zero_part(z)
     for p in range(panels):
         centre_panel(tile, p, stride, high, low, 0, z)
@@ -256,7 +256,7 @@ def squares_diag(
 
     Meanwhile half a tile of the flat rows `x` is asked for, from index `ahead`.
     """
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     step = fetch_step(lanes * stride // 2, k)
     for p in range(panels):  # a panel of rows stays at hand for all components
         for c in range(k):
@@ -284,7 +284,7 @@ def squares_white(
     ahead: int,
 ) -> None:
     """Put squared distances from k centres into a tile of k; ask for rows as `squares_diag` does."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     step = fetch_step(lanes * stride // 2, (k + 3) // 4 * PARTS)
     zero = zero_part(tile)
     for p in range(panels):
@@ -321,7 +321,7 @@ def put_densities(
     square: Floats, panels: int, k: int, logs: Float64, cap: float, start: int, into: Float64
 ) -> None:
     """Write a tile's log densities to the rows from `start`."""
-    lanes = BYTES // square.itemsize
+    lanes = lanes_of(square)
     for p in range(panels):
         first = start + p * lanes
         for t in range(min(lanes, into.shape[0] - first)):
@@ -333,7 +333,7 @@ def put_densities(
 @inner
 def half_joint(square: Floats, panels: int, k: int, half: Floats, cap: float, top: Floats) -> None:
     """Replace squared distances by half of the log of weight times density; put the largest in `top`."""
-    lanes = BYTES // square.itemsize
+    lanes = lanes_of(square)
     most = fill(square, cap)
     quarter = fill(square, -0.25)
     for p in range(panels):
@@ -351,7 +351,7 @@ def half_joint_scaled(
     square: Floats, panels: int, k: int, scale: Floats, half: Floats, cap: float, top: Floats, joint: Floats
 ) -> None:
     """Do as `half_joint` does with squares yet to be multiplied by each component's `scale`, which stay."""
-    lanes = BYTES // square.itemsize
+    lanes = lanes_of(square)
     most = fill(square, cap)
     quarter = fill(square, -0.25)
     for p in range(panels):
@@ -368,7 +368,7 @@ def half_joint_scaled(
 @inner
 def half_given(joint: Floats, panels: int, k: int, lowest: float, top: Floats) -> None:
     """Halve given log joints, minus infinity counting as `lowest`; put the largest in `top`."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     for p in range(panels):
         largest = fill(joint, -np.inf)
         for c in range(k):
@@ -396,7 +396,7 @@ def softmax(
     Leaves weight over sum, and its root, in `inverse` and `roots`: share times weight is the square of
     what stands in `joint` times the one, and its root what stands there times the other.
     """
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     likelihood = 0.0
     for p in range(panels):
         row = p * padded(k) * lanes
@@ -429,7 +429,7 @@ def put_shares(
     into: Float64,
 ) -> None:
     """Write a tile's log norms and shares to the rows from `start`."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     for p in range(panels):
         first = start + p * lanes
         for t in range(min(lanes, into.shape[0] - first)):
@@ -442,7 +442,7 @@ def put_shares(
 @inner
 def divide_shares(joint: Floats, panels: int, k: int, inverse: Floats) -> None:
     """Replace what `softmax` left by shares times weights."""
-    lanes = BYTES // joint.itemsize
+    lanes = lanes_of(joint)
     for p in range(panels):
         for c in range(k):
             at = (p * padded(k) + c) * lanes
@@ -453,7 +453,7 @@ def divide_shares(joint: Floats, panels: int, k: int, inverse: Floats) -> None:
 @inner
 def nearest_of(squares: Floats, panels: int, k: int, label: Floats, distance: Floats) -> None:
     """Put where each row's least of k squares stands, as a float, and the least."""
-    lanes = BYTES // squares.itemsize
+    lanes = lanes_of(squares)
     for p in range(panels):
         best = fill(squares, np.inf)
         which = fill(squares, 0.0)

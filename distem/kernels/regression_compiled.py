@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distem.kernels import _tiles as tiles
-from distem.kernels._simd import BYTES, entry, fill, fma, inner, larger, load, smaller, spread, store
+from distem.kernels._simd import entry, fill, fma, inner, lanes_of, larger, load, smaller, spread, store
 from distem.kernels._simd_math import exp, log
 from distem.kernels._simd_sums import total
 from distem.kernels.reference import LOWEST
@@ -28,7 +28,7 @@ NONE = np.zeros(0)
 @inner
 def put_design(tile: Float64, panels: int, d: int, factors: Ints, into: Float64) -> None:
     """Put the terms of a design (p, f) into a tile of p."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     p = factors.shape[0]
     for panel in range(panels):
         for j in range(p):
@@ -44,7 +44,7 @@ def put_residuals(
     tile: Float64, panels: int, d: int, phi: Float64, responses: Ints, coef: Float64, into: Float64
 ) -> None:
     """Put responses less what the design and the flat coefficients (p, q) expect into a tile of q."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     q = responses.size
     p = coef.size // q
     minus = fill(tile, -1.0)
@@ -59,7 +59,7 @@ def put_residuals(
 @inner
 def put_places(tile: Float64, panels: int, d: int, position: Ints, centre: Float64, into: Float64) -> None:
     """Put positions less their mean into a tile of s."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     s = position.size
     for panel in range(panels):
         for i in range(s):
@@ -70,7 +70,7 @@ def put_places(tile: Float64, panels: int, d: int, position: Ints, centre: Float
 @inner
 def add_squares(z: Float64, panels: int, m: int, factor: Float64, into: Float64) -> None:
     """Add squared lengths of rows of m numbers, times a flat upper triangle (m, m), to a tile of one."""
-    lanes = BYTES // z.itemsize
+    lanes = lanes_of(z)
     for panel in range(panels):
         square = load(into, panel * lanes)
         for i in range(m):
@@ -86,7 +86,7 @@ def add_products(
     a: Float64, m: int, b: Float64, n: int, resp: Float64, panels: int, same: bool, into: Float64
 ) -> None:
     """Add sums of r a b' to a matrix (m, n); of `same` rows only the lower triangle."""
-    lanes = BYTES // a.itemsize
+    lanes = lanes_of(a)
     for i in range(m):
         for j in range(i + 1 if same else n):
             sums = fill(a, 0.0)
@@ -99,7 +99,7 @@ def add_products(
 @inner
 def add_firsts(a: Float64, m: int, resp: Float64, panels: int, into: Float64) -> None:
     """Add sums of r a to m numbers."""
-    lanes = BYTES // a.itemsize
+    lanes = lanes_of(a)
     for i in range(m):
         sums = fill(a, 0.0)
         for panel in range(panels):
@@ -127,7 +127,7 @@ def put_joint(
     joint: Float64,
 ) -> None:
     """Put log joints, designs, residuals and positions of a tile, component by component."""
-    lanes = BYTES // tile.itemsize
+    lanes = lanes_of(tile)
     rows = panels * lanes
     k, q, s = coef.shape[0], responses.shape[1], position.size
     for c in range(k):
@@ -168,7 +168,7 @@ def _e_step(
     n, d = x.shape
     k, p, q, s = coef.shape[0], factors.shape[1], responses.shape[1], position.size
     layers = k + (1 if outlier > LOWEST else 0)
-    lanes = BYTES // x.itemsize
+    lanes = lanes_of(x)
     rows = panels * lanes
     tile = np.zeros(rows * d)
     phi, e, z = np.zeros((factors.shape[0], rows * p)), np.zeros((k, rows * q)), np.zeros((k, rows * s))
@@ -232,7 +232,7 @@ def _log_joint(
     n, d = x.shape
     k, p, q, s = coef.shape[0], factors.shape[1], responses.shape[1], position.size
     layers = k + (1 if outlier > LOWEST else 0)
-    rows = panels * (BYTES // x.itemsize)
+    rows = panels * (lanes_of(x))
     tile = np.zeros(rows * d)
     phi, e, z = np.zeros((factors.shape[0], rows * p)), np.zeros((k, rows * q)), np.zeros((k, rows * s))
     joint = np.zeros(layers * rows)

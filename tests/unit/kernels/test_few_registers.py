@@ -20,7 +20,7 @@ narrow = sys.argv[1] == "narrow"
 _simd.NARROW, _simd.PARTS = narrow, 4 if narrow else 1
 from distem.kernels import _moments, _tiles
 assert _moments.NARROW == narrow and _tiles.PARTS == _simd.PARTS
-from distem.kernels import compiled
+from distem.kernels import compiled, compiled_centres
 
 rng = np.random.default_rng(0)
 found = {}
@@ -34,6 +34,8 @@ for d, k, n in ((1, 1, 7), (3, 5, 300), (9, 4, 500), (18, 7, 260)):
         for value in sums:
             code.update(np.ascontiguousarray(value).tobytes())
         found[f"{kind} {d} {k}"] = code.hexdigest()
+    labels, inertia = compiled_centres.nearest(x, means)
+    found[f"nearest {d} {k}"] = hashlib.sha256(labels.tobytes() + inertia.tobytes()).hexdigest()
 print(json.dumps(found))
 """
 
