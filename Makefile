@@ -10,8 +10,7 @@ BENCH := .venv-bench
 $(STAMP): requirements/ci.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "distem needs Python 3.11 or later; set PYTHON=")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	# byte code is made of what is imported; older pips take half as long again to choose wheels
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile 'pip>=24'
+	# byte code is made of what is imported
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements/ci.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $(STAMP)
