@@ -14,13 +14,15 @@ from pathlib import Path
 
 import harness
 import pytest
+import warm
 from harness import row, said, until
 
 
 @pytest.fixture(scope="session")
-def job(tmp_path_factory: pytest.TempPathFactory) -> harness.Job:
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Job]:
     """The job that faults happen to, and its undisturbed result."""
-    return harness.Job(tmp_path_factory.mktemp("faults"))
+    yield harness.Job(tmp_path_factory.mktemp("faults"))
+    warm.none_is_left()
 
 
 @pytest.fixture(scope="module")

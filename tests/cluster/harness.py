@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import psutil
 import xarray as xr
-from runs import assert_same_bits, blobs, command, config_file, manifest, start, store
+from runs import assert_same_bits, blobs, config_file, manifest, start, store
+from warm import Warm, die_with_parent
 
 PATIENCE = 240.0
 """Seconds that anything is waited for: a machine may be busy."""
@@ -42,6 +43,7 @@ class Row:
     skipped: str = ""
 
 
+Process = subprocess.Popen[Any] | Warm
 TABLE: dict[str, Row] = {}
 
 
@@ -98,7 +100,7 @@ def said(env: dict[str, str], *words: str) -> str:
     return subprocess.run(words, check=False, capture_output=True, text=True, env=env).stdout
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
+def workers_of(process: Process) -> list[psutil.Process]:
     """The worker processes of a local cluster."""
     found = []
     for child in psutil.Process(process.pid).children(recursive=True):
@@ -108,7 +110,14 @@ def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     return sorted(found, key=lambda p: p.pid)
 
 
-def end(process: subprocess.Popen[str], *, kill: bool = False) -> tuple[int, str]:
+def run(path: Path) -> subprocess.CompletedProcess[str]:
+    """Do `distem run` to its end, in a process that begins at once."""
+    process = Warm("distem.cli", "run", path)
+    out, err = process.communicate(timeout=PATIENCE)
+    return subprocess.CompletedProcess(process.args, process.returncode or 0, out, err)
+
+
+def end(process: Process, *, kill: bool = False) -> tuple[int, str]:
     """Wait for a run to end; its exit code and what it said."""
     if kill:
         process.kill()
@@ -116,14 +125,92 @@ def end(process: subprocess.Popen[str], *, kill: bool = False) -> tuple[int, str
     return process.returncode, err
 
 
+HELD = """
+import time
+from pathlib import Path
+
+from distem.em.loop import Climb
+from distem.events import PhaseStarted
+from distem.execution.dask import DaskBlocks
+from distem.pipelines import cluster
+
+AT, ON, PHASE, CALL = Path({at!r}), Path({on!r}), {phase!r}, {call!r}
+
+
+def hold():
+    if not AT.exists():
+        AT.touch()
+        while not ON.exists():
+            time.sleep(0.002)
+
+
+def run(session):
+    phases, calls, told = [], [], session.observer
+
+    def hear(event):
+        told(event)
+        if isinstance(event, PhaseStarted):
+            phases.append(event.phase)
+            if event.phase == PHASE and CALL is None:
+                hold()
+
+    session.observer = hear
+    if CALL is not None:
+        owner, name, number = CALL
+        owner = {{"Climb": Climb, "DaskBlocks": DaskBlocks}}[owner]
+        real = getattr(owner, name)
+
+        def held(*arguments):
+            calls.extend(phases[-1:])
+            if phases[-1:] == [PHASE] and calls.count(PHASE) == number:
+                hold()
+            return real(*arguments)
+
+        setattr(owner, name, held)
+    return cluster.run(session)
+"""
+"""A pipeline that waits in one place of a run, once, until it is told to go on."""
+
+PARTS: dict[str, tuple[str, tuple[str, str, int] | None]] = {
+    "reading": ("scan", ("DaskBlocks", "_finish", 1)),
+    "seeding": ("seed", None),
+    "E-step": ("fit", ("DaskBlocks", "_finish", 3)),
+    "reduction": ("fit", ("DaskBlocks", "_merge_level", 3)),
+    "M-step": ("fit", ("Climb", "_step", 3)),
+    "assignment": ("assign", ("DaskBlocks", "_finish", 1)),
+    "finalising": ("finalise", None),
+}
+"""Where: a phase, and of which call; where there is none, at its beginning. Tasks are under way by then."""
+
+
+@dataclass
+class Hold:
+    """A run that waits in one part of it."""
+
+    path: Path
+    at: Path
+    on: Path
+
+    def reached(self, process: Process) -> None:
+        """Wait until it waits."""
+        until(lambda: process.poll() is not None or self.at.exists(), "a run that waits")
+        assert process.poll() is None, end(process)
+
+    def release(self) -> None:
+        """Let it go on."""
+        self.on.touch()
+
+
 class Job:
     """One job's data, its undisturbed result, and as many disturbed ones as are wanted."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        store(folder / "data.zarr", np.tile(blobs(20_000, spread=3.0), (5, 1)), chunks=10_000)
-        done = command("run", self.config("whole", THREADS), timeout=PATIENCE)
-        assert done.returncode == 0, done.stderr
+    def __init__(
+        self, folder: Path, copies: int = 5, rows: int = 20_000, chunks: int = 10_000, **options: Any
+    ):
+        self.folder, self.options = folder, JOB | options
+        store(folder / "data.zarr", np.tile(blobs(rows, spread=3.0), (copies, 1)), chunks=chunks)
+        code, err = self.run(self.config("whole", THREADS))
+        assert code == 0, err
         self.whole = folder / "whole"
         with xr.open_datatree(self.whole / "result.zarr", engine="zarr") as tree:
             trace = tree["trace"]["log_likelihood"]
@@ -132,8 +219,16 @@ class Job:
 
     def config(self, name: str, cluster: dict[str, Any], **changes: Any) -> Path:
         """A config of the job with a run folder of its own."""
-        options: dict[str, Any] = JOB | {"output__path": str(self.folder / name)} | changes
+        options: dict[str, Any] = self.options | {"output__path": str(self.folder / name)} | changes
         return config_file(self.folder, f"{name}.yaml", **options, cluster=cluster)
+
+    def held(self, name: str, part: str, cluster: dict[str, Any], **changes: Any) -> Hold:
+        """A config whose run waits in a part of it."""
+        at, on = self.folder / f"{name}-at", self.folder / f"{name}-on"
+        phase, call = PARTS[part]
+        text = HELD.format(at=str(at), on=str(on), phase=phase, call=call)
+        (self.folder / f"{name}.py").write_text(text, encoding="utf-8")
+        return Hold(self.config(name, cluster, pipeline=f"{name}.py", **changes), at, on)
 
     def survived(self, name: str, r: Row, run: Path | None = None) -> None:
         """The oracle: the bits of the undisturbed run, one result published, nothing left beside it."""
@@ -151,46 +246,46 @@ class Job:
     def until_done(self, path: Path, most: int = 3) -> None:
         """Give the same command until it is done; it may end with 75 on the way, and with nothing else."""
         for _ in range(most):
-            done = command("run", path, timeout=PATIENCE)
-            assert done.returncode in (0, 75), done.stderr
-            if done.returncode == 0:
+            code, err = self.run(path)
+            assert code in (0, 75), err
+            if code == 0:
                 return
-        raise AssertionError(f"not done after {most} times: {done.stderr}")
+        raise AssertionError(f"not done after {most} times: {err}")
 
-    def wait(
-        self, name: str, process: subprocess.Popen[str], wanted: Callable[[dict[str, Any]], bool]
-    ) -> None:
+    def wait(self, name: str, process: Process, wanted: Callable[[dict[str, Any]], bool]) -> None:
         """Until an event is logged; the run may be over before."""
         until(
             lambda: process.poll() is not None or any(map(wanted, log_of(self.folder / name))),
             f"an event of {name}",
         )
 
-    def start(self, path: Path, **more: Any) -> subprocess.Popen[str]:
-        """Start the job as a process."""
-        return start("run", path, **{"preexec_fn": die_with_parent} | more)
+    def start(self, path: Path, **more: Any) -> Process:
+        """Start the job as a process; from nothing, where it is to have an environment of its own."""
+        if more:
+            return start("run", path, **{"preexec_fn": die_with_parent} | more)
+        return Warm("distem.cli", "run", path)
 
-
-def die_with_parent() -> None:
-    """Before the program of a child starts: it shall be killed when its parent ends, however that ends."""
-    import ctypes
-
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    def run(self, path: Path, **more: Any) -> tuple[int, str]:
+        """Start the job and wait for its end; its exit code and what it said."""
+        return end(self.start(path, **more))
 
 
 @contextmanager
-def dask_process(
-    kind: str, *arguments: str, under: tuple[str, ...] = (), **more: Any
-) -> Iterator[subprocess.Popen[bytes]]:
-    """A `dask scheduler` or `dask worker`."""
-    with subprocess.Popen(
-        [*under, sys.executable, "-m", f"distributed.cli.dask_{kind}", *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=die_with_parent,
-        **more,
-    ) as process:
+def dask_process(kind: str, *arguments: str, under: tuple[str, ...] = (), **more: Any) -> Iterator[Process]:
+    """A `dask scheduler` or `dask worker`; from nothing, where it stands under something or is told more."""
+    module = f"distributed.cli.dask_{kind}"
+    process: Any = (
+        subprocess.Popen(
+            [*under, sys.executable, "-m", module, *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+            **more,
+        )
+        if under or more
+        else Warm(module, *arguments)
+    )
+    with process:
         try:
             yield process
         finally:
@@ -199,10 +294,19 @@ def dask_process(
             process.kill()
 
 
+def dask_worker(port: int, folder: Path, *, nanny: bool = False) -> tuple[str, ...]:
+    """Arguments of a `dask worker` on this machine."""
+    return (
+        *(f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"),
+        *("--host", "127.0.0.1", "--local-directory", str(folder), "--memory-limit", "1GiB"),
+        "--nanny" if nanny else "--no-nanny",
+    )
+
+
 @contextmanager
 def dask_cluster(
     folder: Path, port: int, workers: int = 2, *, nanny: bool = False, **more: Any
-) -> Iterator[tuple[subprocess.Popen[bytes], list[subprocess.Popen[bytes]]]]:
+) -> Iterator[tuple[Process, list[Process]]]:
     """A scheduler and workers, each a process that a test may do things to."""
     from contextlib import ExitStack
 
@@ -221,9 +325,7 @@ def dask_cluster(
                 stack.enter_context(
                     dask_process(
                         "worker",
-                        *(f"tcp://127.0.0.1:{port}", "--nthreads", "1", "--no-dashboard"),
-                        *("--host", "127.0.0.1", "--local-directory", str(folder), "--memory-limit", "1GiB"),
-                        "--nanny" if nanny else "--no-nanny",
+                        *dask_worker(port, folder, nanny=nanny),
                         **more,
                     )
                 )

@@ -7,51 +7,95 @@ import subprocess
 import time
 
 import pytest
-from harness import LOCAL, PATIENCE, THREADS, end, row, workers_of
-from runs import command
+from harness import LOCAL, THREADS, dask_worker, end, free_port, listens, row, until, workers_of
+from warm import Warm
 
 KILLS = int(os.environ.get("KILLS", "200"))
 SEED = int(os.environ.get("SEED", "0"))
+SERIAL = {"kind": "serial"}
+EVERY = 5
+"""Kills of one run, after which it is left to end and is compared."""
+
+
+class Workers:
+    """A scheduler that outlives all drivers, and two workers of it: one that is killed is replaced."""
+
+    def __init__(self, folder):
+        self.port, self.folder = free_port(), folder
+        self.scheduler = Warm(
+            "distributed.cli.dask_scheduler",
+            *("--host", "127.0.0.1", "--port", self.port, "--no-dashboard", "--no-show"),
+            *("--dashboard-address", "127.0.0.1:0"),
+        )
+        until(lambda: listens(self.port), "the scheduler", every=0.05)
+        self.there = [self.another() for _ in range(2)]
+
+    @property
+    def cluster(self):
+        return {"kind": "address", "address": f"tcp://127.0.0.1:{self.port}", "timeout": 60}
+
+    def another(self):
+        return Warm("distributed.cli.dask_worker", *dask_worker(self.port, self.folder))
+
+    def kill_one(self, dice):
+        at = dice.randrange(2)
+        self.there[at].kill()
+        self.there[at].wait()
+        self.there[at] = self.another()
 
 
 @pytest.mark.timeout(0)
-def test_soak(job):
-    """Kill the driver or a worker, give the same command again; every fifth kill the result is compared."""
-    dice = random.Random(SEED)
-    begun = time.monotonic()
-    assert command("run", job.config("timed", LOCAL), timeout=PATIENCE).returncode == 0
-    whole, kills, number = time.monotonic() - begun, 0, 0
+def test_soak(job, tmp_path):
+    """Kill the driver or a worker, give the same command again; after every fifth the result is compared."""
+    dice, workers = random.Random(SEED), Workers(tmp_path)
+    kinds = [SERIAL, THREADS, workers.cluster, LOCAL]
+    lengths = [undisturbed(job, cluster) for cluster in kinds]
+    kills, number, begun = 0, 0, time.monotonic()
     while kills < KILLS:
-        cluster = dice.choice([THREADS, LOCAL])
-        name, hit = f"soak-{number}", 0
-        drivers, workers = row(f"driver, {cluster['kind']}"), row("worker, local")
-        path = job.config(name, cluster)
-        while hit < 5 and kills < KILLS:
+        at = dice.choices(range(len(kinds)), [4, 4, 5, 1])[0]  # the workers of a local one take seconds
+        path, hits = job.config(f"soak-{number}", kinds[at]), []
+        while len(hits) < EVERY and kills + len(hits) < KILLS:
             process = job.start(path)
             try:
-                process.wait(timeout=dice.uniform(0.1, 1.0) * whole)
+                process.wait(timeout=dice.uniform(0.0, 1.1) * lengths[at])
+                assert process.returncode == 0, end(process)[1]
                 break  # it was done before the blow fell
             except subprocess.TimeoutExpired:
-                theirs = workers_of(process)
-                if theirs and dice.random() < 0.5:
-                    dice.choice(theirs).kill()
-                    workers.tried += 1
-                    kills, hit = kills + 1, hit + 1
-                    code, err = end(process)
-                    assert code in (0, 75), err
-                    if code == 0:
-                        break
-                    continue
-                drivers.tried += 1
-                kills, hit = kills + 1, hit + 1
-                process.kill()
-            finally:
-                end(process, kill=process.poll() is None)
+                hits.append(hit(process, kinds[at], workers, dice))
+            if process.poll() == 0:
+                break
+        for line in hits:
+            line.tried += 1
         job.until_done(path)
-        scratch = row("runs that were hit and compared")
-        scratch.tried += 1
-        job.survived(name, scratch)
-        for line in (row("driver, threads"), row("driver, local"), workers):
-            line.survived = line.tried  # all of them led to the result that was just compared
-        shutil.rmtree(job.folder / name)
-        number += 1
+        compared = row("runs that were hit and compared" if hits else "runs that were done before a blow")
+        compared.tried += 1
+        job.survived(f"soak-{number}", compared)
+        for line in hits:
+            line.survived += 1  # all of them led to the result that was just compared
+        shutil.rmtree(job.folder / f"soak-{number}")
+        kills, number = kills + len(hits), number + 1
+    every = row(f"all kills, seed {SEED}, {time.monotonic() - begun:.0f} s")
+    every.tried = every.survived = kills
+
+
+def undisturbed(job, cluster):
+    """Seconds of a run that nothing happens to."""
+    begun = time.monotonic()
+    job.until_done(job.config("timed", cluster, output__path=str(job.folder / f"timed-{cluster['kind']}")), 1)
+    return time.monotonic() - begun
+
+
+def hit(process, cluster, workers, dice):
+    """Kill the driver or a worker; the line of the table that this belongs to."""
+    kind, theirs = cluster["kind"], workers_of(process)
+    if (kind == "address" or theirs) and dice.random() < 0.5:
+        if kind == "address":
+            workers.kill_one(dice)
+        else:
+            dice.choice(theirs).kill()
+        code, err = end(process)
+        assert code in (0, 75), err
+        return row(f"kill -9 of a worker, {kind}")
+    process.kill()
+    end(process)
+    return row(f"kill -9 of the driver, {kind}")
