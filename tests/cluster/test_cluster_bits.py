@@ -7,7 +7,10 @@ import subprocess
 import sys
 import textwrap
 import time
+from threading import Timer
+from types import SimpleNamespace
 
+import dask
 import numpy as np
 import psutil
 import pytest
@@ -18,8 +21,9 @@ from runs import assert_same_bits, blobs, config, config_file, dataset, small_bl
 
 from distem.cli import main
 from distem.events import PassDone
-from distem.execution.dask import MERGE_FAN_IN, DaskBlocks
+from distem.execution.dask import MERGE_FAN_IN, DaskBlocks, DaskExecutor
 from distem.run import run
+from distem.types import Rows
 
 pytestmark = pytest.mark.cluster
 
@@ -78,7 +82,6 @@ def cluster():
 def scaled(cluster, workers):
     cluster.scale(workers)
     with Client(cluster, set_as_default=False) as client:
-        client.wait_for_workers(workers, timeout=30)
         deadline = time.monotonic() + 30
         while len(client.scheduler_info(n_workers=-1)["workers"]) != workers:
             assert time.monotonic() < deadline
@@ -198,6 +201,29 @@ def test_a_pipeline_of_ones_own_travels_to_the_workers(tmp_path):
     run(own, observers=(said.append,))
     assert "counted 300" in [getattr(event, "message", "") for event in said]
     assert_same_bits(tmp_path / "run", tmp_path / "serial")
+
+
+def test_all_workers_are_seen_while_the_client_asks_for_none(cluster):
+    """Its own thread asks for the state without workers, here all the time."""
+    address = scaled(cluster, 2)
+    with (
+        dask.config.set({"distributed.client.scheduler-info-interval": "1ms"}),
+        Client(address, set_as_default=False) as client,
+    ):
+        place = DaskExecutor(client)
+        assert {place.capacity.workers for _ in range(100)} == {2}
+
+
+def test_rows_are_loaded_by_whoever_comes(cluster):
+    """When they are to be loaded all workers have gone."""
+    address = scaled(cluster, 0)
+    blocks = [SimpleNamespace(n=2, nbytes=32, load=lambda: Rows(np.ones((2, 2)))) for _ in range(3)]
+    another = Timer(0.3, cluster.scale, [1])
+    with Client(address, set_as_default=False) as client:
+        another.start()
+        with DaskExecutor(client).open(blocks, resident=True, partitions=3) as opened:
+            assert len(opened.resident) == 3
+    another.join()
 
 
 @contextlib.contextmanager

@@ -158,9 +158,8 @@ def test_causes(monkeypatch, before, after, words):
     about["metrics"] = {"memory": 900 * 2**20}
     answers = [{"tcp://1:1": about | before}] if before else [{}]
     answers.append({} if after is None else {"tcp://1:1": about | after})
-    client = SimpleNamespace(
-        scheduler_info=lambda n_workers: {"workers": answers.pop(0)}, processing=dict, sync=None
-    )
+    client = SimpleNamespace(processing=dict, sync=None)
+    monkeypatch.setattr("distem.execution.dask.vigil.workers_now", lambda _: answers.pop(0))
     monkeypatch.setattr("distem.execution.dask.vigil.SILENT", 0.0)
     assert words in Vigil(client)._cause({"x"})
 

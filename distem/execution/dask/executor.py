@@ -38,7 +38,7 @@ from distem.execution.base import (
 )
 from distem.execution.dask.arrays import LazyBlock, computed
 from distem.execution.dask.failures import TRIES, cluster_failures, give_up
-from distem.execution.dask.vigil import Vigil, failed_on, raise_allowed_failures
+from distem.execution.dask.vigil import Vigil, failed_on, raise_allowed_failures, workers_now
 from distem.types import Block, Pass, Rows, S
 
 PARTITIONS_PER_THREAD = 4
@@ -138,9 +138,7 @@ class DaskBlocks:
 
     def _again(self, run: Pass[S], span: Span, key: str, but: Sequence[str]) -> Future:
         """Submit one partition's task once more, on other workers where there are any."""
-        others = [
-            address for address in self.client.scheduler_info(n_workers=-1)["workers"] if address not in but
-        ]
+        others = [address for address in workers_now(self.client) if address not in but]
         data: Any = self.blocks[slice(*span)]
         task: Callable[..., S] = _run_streamed
         if self.resident is not None:
@@ -213,7 +211,8 @@ class DaskExecutor:
     @property
     def capacity(self) -> Capacity:
         """The workers that are there now."""
-        workers = self._workers().values()
+        with cluster_failures():
+            workers = workers_now(self.client).values()
         limits = [w["memory_limit"] for w in workers if w.get("memory_limit")]
         return Capacity(
             workers=len(workers),
@@ -254,19 +253,21 @@ class DaskExecutor:
                 }
             futures: dict[Span, Future] = {}
             homes: dict[Span, str] = {}
-            workers = self._workers()
+            workers = workers_now(self.client)
             rows = {span: sum(block.n for block in blocks[slice(*span)]) for span in spans}
-            for home, mine in share_out(rows, {w: about["nthreads"] for w, about in workers.items()}).items():
+            shares: Mapping[str, Sequence[Span]] = {"": spans}  # all have just gone: whoever comes
+            if workers:
+                shares = share_out(rows, {w: about["nthreads"] for w, about in workers.items()})
+            for home, mine in shares.items():
                 tasks = self.client.map(
                     load,
                     [blocks[slice(*span)] for span in mine],
                     key=[f"{name}-{span[0]}" for span in mine],
                     pure=False,
-                    workers=[home],
-                    allow_other_workers=True,
+                    **({"workers": [home], "allow_other_workers": True} if home else {}),
                 )
                 futures |= zip(mine, tasks, strict=True)
-                homes |= dict.fromkeys(mine, home)
+                homes |= dict.fromkeys(mine, home) if home else {}
             self._settle(blocks, futures, homes)
         return futures
 
@@ -287,7 +288,7 @@ class DaskExecutor:
             if counted != done:
                 done, since = counted, time.monotonic()
             self.vigil.look(list(futures.values()), since)
-            there = self._workers()
+            there = workers_now(self.client)
             for span, home in list(homes.items()):
                 if home not in there and not futures[span].done():
                     futures[span].cancel()
@@ -312,15 +313,13 @@ class DaskExecutor:
             if tries[span] >= TRIES or isinstance(error, KilledWorker | ConfigError | Interrupted):
                 give_up(error, load, mine, [])
             key = f"{_key(self.client, 'load')}-{span[0]}"
-            others = [w for w in self._workers() if w not in failed_on(self.client, futures[span].key)]
+            others = [
+                w for w in workers_now(self.client) if w not in failed_on(self.client, futures[span].key)
+            ]
             place = {"workers": others, "allow_other_workers": True} if others else {}
             futures[span] = self.client.submit(load, mine, key=key, pure=False, **place)
             homes.pop(span, None)
         return bool(failed)
-
-    def _workers(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
-        return found
 
     def prepare(self, work: Callable[[], float]) -> float:
         """Do some work on the workers of a cluster that was not started here; return the longest time.

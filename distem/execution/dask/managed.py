@@ -12,6 +12,7 @@ from distributed import Client
 from distem.errors import ClusterError, ConfigError, Interrupted
 from distem.execution.dask.cluster import refuse_version_skew
 from distem.execution.dask.executor import DaskExecutor
+from distem.execution.dask.vigil import workers_now
 
 
 def needed(module: str, kind: str) -> ModuleType:
@@ -49,7 +50,9 @@ def first_workers(
         if not allow_version_skew:
             refuse_version_skew(client)
     except TimeoutError as error:
-        there = len(client.scheduler_info(n_workers=-1)["workers"])
+        there = 0
+        with suppress(OSError):
+            there = len(workers_now(client))
         executor.close()
         raise Interrupted(
             f"{where} has {there} of the {minimum} workers of cluster.adapt.minimum after {timeout:g} s.",

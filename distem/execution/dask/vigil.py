@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from distributed import Client, Future, wait
+from distributed.comm.core import CommClosedError
 
 from distem.errors import Interrupted
 
@@ -22,6 +23,18 @@ POLL = 0.5
 SILENT = 3.0
 """Seconds without a heartbeat after which a worker is called silent, once nothing moves."""
 _FULL = 0.98
+
+
+def workers_now(client: Client) -> Mapping[str, Any]:
+    """What the scheduler knows of its workers, by address.
+
+    Not `Client.scheduler_info`: every two seconds the client's own thread asks for the state without the
+    workers, and puts it in the place of what that is about to return.
+    """
+    if client.scheduler is None:
+        raise CommClosedError("The client is closed")
+    found: Mapping[str, Any] = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+    return found
 
 
 @dataclass
@@ -80,12 +93,12 @@ class Vigil:
     def _cause(self, left: set[Any]) -> str:
         """What can be seen of why nothing moves, as a part of a sentence."""
         with suppress(Exception):
-            before = self._workers()
+            before = workers_now(self.client)
             if not before:
                 return "the cluster has no workers"
             busy = self._busy(left)
             time.sleep(max(SILENT, len(before) / 50))
-            after = self._workers()
+            after = workers_now(self.client)
             causes = [
                 said
                 for address, about in before.items()
@@ -97,10 +110,6 @@ class Vigil:
                 return f"{', '.join(sorted(map(str, busy))[:5])} answer, but do not get done with their tasks"
             return "no worker has taken them"
         return "the scheduler does not answer"
-
-    def _workers(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.client.scheduler_info(n_workers=-1)["workers"]
-        return found
 
     def _busy(self, left: set[Any]) -> set[str]:
         """Workers that were given tasks that are not done."""
