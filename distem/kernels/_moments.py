@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from distem.kernels._blocks import (
@@ -22,16 +24,17 @@ from distem.kernels._simd import (
     lanes_of,
     load,
     load_like,
+    merged,
     root,
-    spread,
+    spread_like,
     store,
     where_less,
     zero_part,
     zero_register,
 )
 from distem.kernels._simd_sums import (
-    add_row_totals,
     add_totals,
+    add_two_totals,
     eight,
     four_means,
     squares_step,
@@ -48,12 +51,14 @@ def shares_of(
     """Put a component's shares times weights, and their roots, in `r` and `s`; return their sum."""
     lanes = lanes_of(joint)
     mass = fill(joint, 0.0)
+    few = zero_register(joint)
     for p in range(panels):
-        share = load(joint, (p * padded(k) + c) * lanes)
-        weighted = share * share * load(inverse, p * lanes)
-        store(r, p * lanes, weighted)
-        store(s, p * lanes, share * load(roots, p * lanes))
-        mass = mass + weighted
+        row = (p * (padded(k) - 1) + c) * lanes
+        for t in range(p * lanes, (p + 1) * lanes, lanes // 4):
+            share = load_like(joint, row + t, few)
+            store(r, t, share * share * load_like(inverse, t, few))
+            store(s, t, share * load_like(roots, t, few))
+        mass = mass + load(r, p * lanes)
     result: float = total(mass)
     return result
 
@@ -72,6 +77,48 @@ def given_shares(resp: Floats, panels: int, k: int, c: int, r: Floats, s: Floats
     return result
 
 
+@merged
+def rooted_step(
+    sums: Any, tile: Floats, row: int, high: Any, low: Any, r: Floats, s: Floats, t: int, into: Floats
+) -> Any:
+    """Put a register of one feature, centred and times `s`, into a tile; add it times `r` to `sums`."""
+    z = centred(load_like(tile, row, sums), high, low)
+    store(into, row, load_like(s, t, sums) * z)
+    return fma(load_like(r, t, sums), z, sums)
+
+
+@merged
+def one_feature(
+    tile: Floats,
+    panels: int,
+    stride: int,
+    high: Floats,
+    low: Floats,
+    at: int,
+    i: int,
+    r: Floats,
+    s: Floats,
+    into: Floats,
+) -> Any:
+    """Do `rooted_step` for one feature of all rows, and return the sums, four registers made one.
+
+    A register at a time, or a machine of few would keep some of the sums in memory.
+    """
+    lanes = lanes_of(tile)
+    few = lanes // 4
+    sums0 = zero_register(tile)
+    sums1, sums2, sums3 = sums0, sums0, sums0
+    mean, left = spread_like(high, at, sums0), spread_like(low, at, sums0)
+    for p in range(panels):
+        t = p * lanes
+        row = (p * stride + i) * lanes
+        sums0 = rooted_step(sums0, tile, row, mean, left, r, s, t, into)
+        sums1 = rooted_step(sums1, tile, row + few, mean, left, r, s, t + few, into)
+        sums2 = rooted_step(sums2, tile, row + 2 * few, mean, left, r, s, t + 2 * few, into)
+        sums3 = rooted_step(sums3, tile, row + 3 * few, mean, left, r, s, t + 3 * few, into)
+    return (sums0 + sums2) + (sums1 + sums3)
+
+
 @inner
 def first_and_rooted(
     tile: Floats,
@@ -87,23 +134,11 @@ def first_and_rooted(
     first: Float64,
 ) -> None:
     """Put the centred rows times `s` into a tile, and add the centred rows times `r` to `first`."""
-    lanes = lanes_of(tile)
-    for i in range(0, d, 2):  # two at a time: their sums are added up together
+    for i in range(0, d, 2):  # their sums are added up together
         at = c * stride + i
-        sums0 = fill(tile, 0.0)
-        sums1 = fill(tile, 0.0)
-        for p in range(panels):
-            share = load(r, p * lanes)
-            rooted = load(s, p * lanes)
-            row = (p * stride + i) * lanes
-            z = centred(load(tile, row), spread(high, at), spread(low, at))
-            store(into, row, rooted * z)
-            sums0 = fma(share, z, sums0)
-            row += lanes
-            z = centred(load(tile, row), spread(high, at + 1), spread(low, at + 1))
-            store(into, row, rooted * z)
-            sums1 = fma(share, z, sums1)
-        add_row_totals(first, at, (sums0, sums1))
+        one = one_feature(tile, panels, stride, high, low, at, i, r, s, into)
+        other = one_feature(tile, panels, stride, high, low, at + 1, i + 1, r, s, into)
+        add_two_totals(first, at, (one, other))
 
 
 @inner

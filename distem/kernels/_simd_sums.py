@@ -88,24 +88,21 @@ def add_totals(typing: Any, array: Any, index: Any, sums: Any) -> Any:
 
 
 @intrinsic
-def add_row_totals(typing: Any, array: Any, index: Any, rows: Any) -> Any:
-    """Add the totals of two panel rows to two numbers of a float64 array."""
-    vector = rows.dtype
+def add_two_totals(typing: Any, array: Any, index: Any, sums: Any) -> Any:
+    """Add the totals of two registers to two numbers of a float64 array."""
+    vector = sums.dtype
     result = Vector(types.float64, 2)
 
     def generate(context: Any, builder: Any, signature: Any, operands: Any) -> Any:
-        folded = [
-            _fold(builder, builder.extract_value(operands[2], j), vector.lanes, vector.lanes // 4)
-            for j in range(2)
-        ]
-        totals = _columns(builder, folded, vector.lanes // 4)
+        registers = [builder.extract_value(operands[2], j) for j in range(2)]
+        totals = _columns(builder, registers, vector.lanes)
         if vector.dtype != types.float64:
             totals = builder.fpext(totals, llvm_type(result))
         pointer = emit_pointer(context, builder, array, operands[0], operands[1], result)
         builder.store(builder.fadd(builder.load(pointer, align=8), totals), pointer, align=8)
         return context.get_dummy_value()
 
-    return types.none(array, types.intp, rows), generate
+    return types.none(array, types.intp, sums), generate
 
 
 def _outer(pairs: Sequence[tuple[int, int]], width: int = 4) -> Any:

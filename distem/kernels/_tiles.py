@@ -39,6 +39,7 @@ from distem.kernels._simd import (
     where_less,
     wide,
     zero_part,
+    zero_register,
 )
 from distem.kernels._simd_math import exp, log
 from distem.kernels._simd_sums import total
@@ -238,6 +239,13 @@ def whiten(
             at = after
 
 
+@merged
+def scaled_step(square: Any, tile: Floats, row: int, high: Any, low: Any, scale: Any) -> Any:
+    """Add the square of a register of one feature, centred and scaled."""
+    y = centred(load_like(tile, row, square), high, low) * scale
+    return fma(y, y, square)
+
+
 @inner
 def squares_diag(
     tile: Floats,
@@ -257,17 +265,27 @@ def squares_diag(
     Meanwhile half a tile of the flat rows `x` is asked for, from index `ahead`.
     """
     lanes = lanes_of(tile)
+    few = lanes // 4  # a register at a time: see `_moments.one_feature`
+    zero = zero_register(tile)
     step = fetch_step(lanes * stride // 2, k)
     for p in range(panels):  # a panel of rows stays at hand for all components
         for c in range(k):
             ahead = fetch_some(x, ahead, step)
-            square = fill(tile, 0.0)
+            square0, square1, square2, square3 = zero, zero, zero, zero
             for i in range(d):
+                row = (p * stride + i) * lanes
                 at = c * stride + i
-                row = load(tile, (p * stride + i) * lanes)
-                y = centred(row, spread(high, at), spread(low, at)) * spread(scale, at)
-                square = fma(y, y, square)
-            store(into, (p * padded(k) + c) * lanes, square)
+                mean, left = spread_like(high, at, zero), spread_like(low, at, zero)
+                over = spread_like(scale, at, zero)
+                square0 = scaled_step(square0, tile, row, mean, left, over)
+                square1 = scaled_step(square1, tile, row + few, mean, left, over)
+                square2 = scaled_step(square2, tile, row + 2 * few, mean, left, over)
+                square3 = scaled_step(square3, tile, row + 3 * few, mean, left, over)
+            to = (p * padded(k) + c) * lanes
+            store(into, to, square0)
+            store(into, to + few, square1)
+            store(into, to + 2 * few, square2)
+            store(into, to + 3 * few, square3)
 
 
 @inner
