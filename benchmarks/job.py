@@ -148,13 +148,10 @@ def run(quick: bool) -> Section:
             {
                 "no report": process(distem_command(folder, "--set", "output.report=false")),
                 "distem": process(distem_command(folder)),
+                "scikit_learn": process([*peer, "scikit_learn", name]),
+                "spark": process([*peer, "spark", name]),
             },
-            3 if quick else 5,
-            warm=False,
-        )
-        took |= medians(
-            {other: process([*peer, other, name]) for other in ("scikit_learn", "spark")},
-            1,
+            1 if quick else 5,
             warm=False,
         )
         found = {other: likelihood(folder, other) for other in took if other != "no report"}
@@ -199,7 +196,7 @@ ABOUT = (
     "Parquet to Parquet, from its own start. One start each. Both peers stop when an "
     f"iteration gains less than {TOLERANCE:g} per row, distem when less than 1e-6 is still to come. The "
     "likelihood is that of all rows under the parameters each one ended with, computed by one "
-    "yardstick. distem: medians of 5; the peers, whose processes take minutes, once."
+    "yardstick."
 )
 TRIED = (
     "(1) labels come from one compiled sweep that writes no probability nobody asked for: assigning "
