@@ -259,11 +259,14 @@ class Ended(Event):
         complete, interrupted or failed.
     seconds : float
         All attempts together.
+    error : str
+        What ended it, as the manifest and the terminal have it; empty where it completed.
     """
 
     event: ClassVar[str] = "end"
     status: str
     seconds: float
+    error: str = ""
 
 
 Observer = Callable[[Event], None]

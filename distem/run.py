@@ -228,7 +228,7 @@ def _attempt(
             manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
             last_words(folder, manifest)
             with suppress(OSError):  # a full disk has no room for the last line either
-                session.observe(Ended(str(manifest["status"]), seconds))
+                session.observe(Ended(str(manifest["status"]), seconds, str(ended.get("error", ""))))
         session.checkpoints.remove()
         if config.output.report:
             _draw(session, manifest)

@@ -129,6 +129,7 @@ HELD = """
 import time
 from pathlib import Path
 
+from distem.assignment import AssignRows
 from distem.em.loop import Climb
 from distem.events import PhaseStarted
 from distem.execution.dask import DaskBlocks
@@ -157,12 +158,12 @@ def run(session):
     session.observer = hear
     if CALL is not None:
         owner, name, number = CALL
-        owner = {{"Climb": Climb, "DaskBlocks": DaskBlocks}}[owner]
+        owner = {{"AssignRows": AssignRows, "Climb": Climb, "DaskBlocks": DaskBlocks}}[owner]
         real = getattr(owner, name)
 
         def held(*arguments):
             calls.extend(phases[-1:])
-            if phases[-1:] == [PHASE] and calls.count(PHASE) == number:
+            if phases[-1:] == [PHASE] and calls.count(PHASE) >= number:
                 hold()
             return real(*arguments)
 
@@ -178,6 +179,7 @@ PARTS: dict[str, tuple[str, tuple[str, str, int] | None]] = {
     "reduction": ("fit", ("DaskBlocks", "_merge_level", 3)),
     "M-step": ("fit", ("Climb", "_step", 3)),
     "assignment": ("assign", ("DaskBlocks", "_finish", 1)),
+    "assignment by threads": ("assign", ("AssignRows", "__call__", 4)),
     "finalising": ("finalise", None),
 }
 """Where: a phase, and of which call; where there is none, at its beginning. Tasks are under way by then."""
@@ -191,10 +193,20 @@ class Hold:
     at: Path
     on: Path
 
-    def reached(self, process: Process) -> None:
+    @classmethod
+    def of(cls, path: Path, part: str) -> Hold:
+        """Write the pipeline of a config to be, `NAME.py` beside `NAME.yaml`."""
+        at, on = path.with_suffix(".at"), path.with_suffix(".on")
+        phase, call = PARTS[part]
+        text = HELD.format(at=str(at), on=str(on), phase=phase, call=call)
+        path.with_suffix(".py").write_text(text, encoding="utf-8")
+        return cls(path, at, on)
+
+    def reached(self, process: Process | None = None) -> None:
         """Wait until it waits."""
-        until(lambda: process.poll() is not None or self.at.exists(), "a run that waits")
-        assert process.poll() is None, end(process)
+        over = [] if process is None else [process]
+        until(lambda: self.at.exists() or any(p.poll() is not None for p in over), "a run that waits")
+        assert process is None or process.poll() is None, end(process)
 
     def release(self) -> None:
         """Let it go on."""
@@ -224,11 +236,9 @@ class Job:
 
     def held(self, name: str, part: str, cluster: dict[str, Any], **changes: Any) -> Hold:
         """A config whose run waits in a part of it."""
-        at, on = self.folder / f"{name}-at", self.folder / f"{name}-on"
-        phase, call = PARTS[part]
-        text = HELD.format(at=str(at), on=str(on), phase=phase, call=call)
-        (self.folder / f"{name}.py").write_text(text, encoding="utf-8")
-        return Hold(self.config(name, cluster, pipeline=f"{name}.py", **changes), at, on)
+        hold = Hold.of(self.folder / f"{name}.yaml", part)
+        self.config(name, cluster, pipeline=f"{name}.py", **changes)
+        return hold
 
     def survived(self, name: str, r: Row, run: Path | None = None) -> None:
         """The oracle: the bits of the undisturbed run, one result published, nothing left beside it."""

@@ -1,4 +1,4 @@
-"""What a job stands on, failing under it: memory, spill folders, stores, the data itself."""
+"""Data that changes under a job."""
 
 import contextlib
 import os
@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import zarr
 from harness import (
-    LOCAL,
-    PATIENCE,
     THREADS,
     at_pass,
     end,
@@ -19,44 +17,6 @@ from harness import (
 from runs import assert_same_bits, blobs, command, config_file, start
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
-
-HOG = """
-import time
-from dataclasses import dataclass
-import numpy as np
-from distem.stages import scan
-
-def few(dask_scheduler=None):
-    dask_scheduler.allowed_failures = 1
-
-@dataclass(frozen=True)
-class Hog:
-    name: str = "hog"
-
-    def __call__(self, rows, block):
-        kept = np.ones(600 * 2**17)
-        time.sleep(20)
-        return kept.sum()
-
-def run(session):
-    scanned = scan(session)
-    session.executor.client.run_on_scheduler(few)
-    scanned.blocks.map_reduce(Hog())
-"""
-
-
-def test_a_worker_over_its_memory_limit(job):
-    """The nanny ends it as often as it may die; then the partition is named, and what to set."""
-    tally = row("a worker over its memory limit (nanny)")
-    tally.tried += 1
-    (job.folder / "hog.py").write_text(HOG, encoding="utf-8")
-    path = job.config("hog", LOCAL | {"workers": 1, "memory": "600MiB"}, pipeline="hog.py")
-    done = command("run", path, timeout=PATIENCE)
-    assert done.returncode == 75, done.stderr
-    assert "the partition that begins with block 0" in done.stderr
-    assert "cluster.memory" in done.stderr
-    assert "Traceback" not in done.stderr
-    tally.survived += 1
 
 
 def plain_store(path):

@@ -1,10 +1,12 @@
 """Workers and schedulers that are killed, stopped and replaced while a job runs."""
 
 import os
+import re
 import signal
 
+import psutil
 import pytest
-from harness import LOCAL, at_pass, at_phase, dask_cluster, end, free_port, row, workers_of
+from harness import LOCAL, at_pass, at_phase, dask_cluster, end, free_port, log_of, row, workers_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
 
@@ -97,19 +99,31 @@ def test_the_scheduler_killed_and_restarted(job, tmp_path):
 
 
 def test_a_stopped_worker(job, tmp_path):
+    """It holds rows, and is no longer heard of: the run ends and names it, also in its log."""
     tally, name = row("SIGSTOP of a worker"), "stopped"
     tally.tried += 1
     port = free_port()
     cluster = {"kind": "address", "address": f"tcp://127.0.0.1:{port}", "timeout": 120}
-    path = job.config(name, cluster, fit__stall_timeout=10)
+    hold = job.held(name, "E-step", cluster, fit__stall_timeout=8)
     with dask_cluster(tmp_path, port) as (_, workers):
-        process = job.start(path)
-        job.wait(name, process, at_pass(3))
+        process = job.start(hold.path)
+        hold.reached(process)
         os.kill(workers[0].pid, signal.SIGSTOP)
+        hold.release()
         code, err = end(process)
-        assert code in (0, 75), err
+        assert code == 75, err
+        stopped, other = (re.compile(rf"127\.0\.0\.1:({'|'.join(map(str, ports(w)))}) ") for w in workers)
+        ended = log_of(job.folder / name)[-1]
+        for told in (err, ended["error"]):
+            assert stopped.search(told), (told, stopped)
+            assert not other.search(told), (told, other)
+            assert "is silent: it was stopped" in told
         os.kill(workers[0].pid, signal.SIGCONT)
-        if code:
-            assert "127.0.0.1" in err, err  # the straggler's name
-            job.until_done(path)
+        job.until_done(hold.path)
     job.survived(name, tally)
+
+
+def ports(process):
+    """What a process listens on."""
+    found = psutil.Process(process.pid).net_connections("tcp")
+    return {c.laddr.port for c in found if c.status == psutil.CONN_LISTEN}
