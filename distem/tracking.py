@@ -1,4 +1,4 @@
-"""The stages of a run that follows layers through a video: look, track, place, publish.
+"""The stages of a run that follows layers through a video, after a look at it: track, place, publish.
 
 Like those of `stages` each goes on where an interrupted run left it: after every pair of frames all that the
 next one depends on is in a checkpoint.
@@ -6,8 +6,6 @@ next one depends on is in a checkpoint.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -17,77 +15,33 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from distem.config.motion import MotionConfig
 from distem.data import results
 from distem.data.assignment import AssignmentWriter, create_assignment
 from distem.data.grid import Grid
-from distem.data.prepare import check
-from distem.data.scan import Scan, digest
 from distem.data.transform import Transform
 from distem.em.loop import Fit
 from distem.em.selection import Score
 from distem.em.stopping import Reason, TracePoint
-from distem.errors import ConfigError, DataError, Interrupted
+from distem.errors import DataError, Interrupted
 from distem.events import CandidateDone, Note, PassDone, PassTimed, PhaseStarted, Resumed, Shares
 from distem.fitted import FittedModel
+from distem.footage import LEAST_EACH, Footage, look
 from distem.models.base import Model
 from distem.motion.assign import AssignLayers
 from distem.motion.evidence import EvidenceTile, grown, reach_of
-from distem.motion.frames import SourceFrames, tiles
+from distem.motion.frames import tiles
 from distem.motion.layers import AT_REST, LOST, Estimator, Layers
-from distem.motion.ranges import RangesPass
 from distem.motion.tiles import BrightnessTile, FlowTile
-from distem.motion.tracks import Tracks, TracksModel
+from distem.motion.tracks import Tracks
 from distem.stages import REPORT_ROWS, Fitted, Session
 from distem.tables import selection_dataset, trace_dataset
 
-LEAST_SIDE = 8
-"""Pixels that a frame must have along each side."""
-LEAST_EACH = 32
-"""Pixels that a frame must have for each motion."""
 SHOWN, SHOWN_WIDTH = 12, 480
 """Frames that are kept for the report, and their pixels across."""
 ALIKE = 0.1
 """Pixels: layers whose motions differ by less at every corner are one."""
 CHECKPOINT_SECONDS = 1.0
 """Pairs that take less share a checkpoint."""
-
-
-@dataclass(frozen=True, eq=False)
-class Footage:
-    """Frames after one look at all of them.
-
-    Attributes
-    ----------
-    scan : Scan
-        Of their values.
-    estimator : Estimator
-        Of their layers.
-    fingerprint : str
-        SHA-256 of what the data is and holds.
-    width : float
-        Of the window of evidence.
-    """
-
-    scan: Scan
-    estimator: Estimator
-    fingerprint: str
-    width: float
-
-    @property
-    def frames(self) -> SourceFrames:
-        """The frames."""
-        return cast(SourceFrames, self.estimator.frames)
-
-    @property
-    def pairs(self) -> int:
-        """How many times there are motions: between frames, or in every flow field."""
-        return self.frames.count - (self.estimator.flow is None)
-
-    @property
-    def model(self) -> TracksModel:
-        """What the tracks are about."""
-        return TracksModel(self.estimator.asked.design, *self.frames.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,82 +55,6 @@ class _Sum:
     @property
     def mean_log_likelihood(self) -> float:
         return self.log_likelihood / self.total
-
-
-def look(session: Session) -> Footage:
-    """Look at all frames once: are they frames, and what is the range of their values?
-
-    Raises
-    ------
-    DataError
-        They are not on (time, y, x), too few or too small, or values are missing.
-    ConfigError
-        The model is of another kind.
-    """
-    session.observe(PhaseStarted("scan"))
-    config, source = session.config, session.source
-    model = config.model
-    if not isinstance(model, MotionConfig):
-        raise ConfigError(
-            f"The pipeline {config.pipeline} follows motions; model.kind is {model.kind}.",
-            "Set model.kind: motion.",
-        )
-    flow = _flow(source.features) if model.input == "flow" else None
-    if len(source.dims) != 3:
-        raise DataError(
-            f"Motions need frames on three dimensions, time, y and x; the data has "
-            f"{len(source.dims)}: {', '.join(source.dims)}.",
-            "Name them in data.sample_dims.",
-        )
-    count, height, width = source.shape
-    if flow is None and count < 2:
-        raise DataError(
-            f"The video has {count} frame{'s' * (count != 1)}: motion is between two at least.",
-            "Give more frames.",
-        )
-    if min(height, width) < LEAST_SIDE:
-        raise DataError(
-            f"A frame has {height} × {width} pixels, fewer than {LEAST_SIDE} along a side.",
-            "Give larger frames, or check the order of data.sample_dims: time, y, x.",
-        )
-    if height * width < LEAST_EACH * model.motions:
-        raise ConfigError(
-            f"{model.motions} motions are asked for in frames of {height} × {width} pixels: that is "
-            f"{height * width // model.motions} pixels each, and {LEAST_EACH} are the least.",
-            f"Ask for {max(1, height * width // LEAST_EACH)} motions or fewer; most scenes have 2 to 5.",
-        )
-    raw = source.blocks(Transform.identity("keep"))
-    with session.executor.open(raw, resident=False, partitions=config.cluster.partitions) as blocks:
-        ranges = session.passes(blocks).map_reduce(RangesPass(count))
-    found = ranges.scan
-    check(found, source.features, config.data.missing, source.locate)
-    low, high = float(found.minimum.min()), float(found.maximum.max())
-    if not high > low:
-        raise DataError(f"All pixels are {low:g}: nothing can be seen to move.", "Check data.features.")
-    if flow is None and len(ranges.blank):
-        t = int(ranges.blank[0])
-        raise DataError(
-            f"{len(ranges.blank)} of {count} frames are of one grey value, the first frame {t}, of "
-            f"{ranges.low[t]:g}: nothing can be seen to move there.",
-            "Leave such frames out (data.path, or options.first, count and step of a video).",
-        )
-    frames = SourceFrames(source, low, high - low) if flow is None else SourceFrames(source)
-    described = json.dumps(source.describe(), sort_keys=True)
-    fingerprint = hashlib.sha256(f"{described}\n{digest(found)}".encode()).hexdigest()
-    session.facts |= {"fingerprint": fingerprint, "usable_rows": found.usable, "mass": found.mass}
-    estimator = Estimator(model.asked(config), frames, session.executor, flow, session.passes)
-    return Footage(found, estimator, fingerprint, model.width)
-
-
-def _flow(features: tuple[str, ...]) -> tuple[int, int]:
-    if len(features) != 2:
-        raise DataError(
-            f"A flow field has two features, u along x and v along y; the data has {len(features)}: "
-            f"{', '.join(features)}.",
-            "Name them in data.features.",
-        )
-    u = features.index("u") if set(features) == {"u", "v"} else 0
-    return 1 - u, u
 
 
 def track(session: Session, footage: Footage) -> Tracks:

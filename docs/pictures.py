@@ -16,6 +16,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
 
 from distem import plot
@@ -45,7 +46,7 @@ def flights(run: str) -> None:
     model, sample = tree["model"].to_dataset(), tree["sample"].to_dataset()
     titles = {"dep_delay": "departure delay (min)", "arr_delay": "arrival delay (min)"}
     titles |= {"air_time": "time in the air (min)", "distance": "distance (mi)"}
-    figure = Figure(figsize=(12, 4.2), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     for axes, pair in zip(figure.subplots(1, 3), PAIRS, strict=True):
         x, y = (sample["values"].sel(feature=name).values for name in pair)
         axes.scatter(x, y, s=5, c=[COLOURS[i % 6] for i in sample.label.values], alpha=0.35, linewidths=0)
@@ -54,8 +55,13 @@ def flights(run: str) -> None:
         axes.set_xlim(np.percentile(x, [0.2, 99]) + np.array([-10, 10]))
         axes.set_ylim(np.percentile(y, [0.2, 99]) + np.array([-10, 10]))
         axes.spines[["top", "right"]].set_visible(False)
-    shares = ", ".join(f"{w:.0%}" for w in np.sort(model.weights.values)[::-1])
-    figure.suptitle(f"{model.sizes['component']} kinds of flights from New York City, 2013: shares {shares}")
+    shares = model.weights.values
+    dots = [
+        Line2D([], [], ls="", marker="o", ms=8, color=COLOURS[k % 6], label=f"{shares[k]:.0%} of them")
+        for k in np.argsort(-shares)
+    ]
+    figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False)
+    figure.suptitle(f"{model.sizes['component']} kinds of flights from New York City, 2013")
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / "flights.png", dpi=110)
 
@@ -174,8 +180,11 @@ def segments(soft: str, hard: str) -> None:
         Rectangle((columns.start, rows.start), 150, 90, fill=False, edgecolor="#ffd600", linewidth=1.5)
     )
     for axes in panels.ravel():
-        axes.set(xlabel="x (pixel)", ylabel="y (pixel)")
-        axes.label_outer(remove_inner_ticks=False)
+        axes.set(xlabel="x (pixel)")
+        if axes in panels[:, 0]:
+            axes.set(ylabel="y (pixel)")
+        else:
+            axes.tick_params(labelleft=False)
     figure.savefig(IMAGES / "segments.png", dpi=100)
 
 
@@ -243,7 +252,7 @@ def layers(run: str) -> None:
 
 def boundaries(run: str) -> None:
     """A photograph as `distem.plot` shows its segments."""
-    figure = Figure(figsize=(12, 3.2), layout="constrained")
+    figure = Figure(figsize=(12, 2.8), layout="constrained")
     for axes, what in zip(figure.subplots(1, 3), ("segments", "boundaries", "uncertainty"), strict=True):
         plot.segments(run, what, ax=axes)
     figure.savefig(IMAGES / "boundaries.png", dpi=100)

@@ -247,13 +247,14 @@ class Page:
         gain = best.gain_left[-1] if best else None
         tolerance = run.plan.get("tolerance")
         running = sum(c.status == "running" for c in run.candidates.values())
+        fits = counted(len(run.candidates), "fit")
         until = time.time() if run.status == "running" else run.heard
         of = run.tasks
         tasks = f"{of.name}: {of.finished} of {of.total} tasks" if of else ""
         left = run.seconds_left if run.phase == "fit" else None
         tiles = [
             ("phase", "done" if run.status == "complete" else run.phase, tasks),
-            (run.step, str(run.passes), f"{running} of {len(run.candidates)} fits running"),
+            (run.step, str(run.passes), f"{running} of {fits} running" if run.status == "running" else fits),
             (
                 f"{run.objective} / row",
                 "–" if best is None else f"{best.log_likelihood[-1]:#.6g}",
@@ -304,12 +305,14 @@ class Page:
             fit = run.candidates[name]
             gain = fit.gain_left[-1]
             gone = fit.status == "dropped"
+            left = fit.status == "running" != run.status  # by a driver that is not there
             dot = self._theme.gone if gone else colours[kind(name)]
             lines.append(
                 f'<tr class="{"gone" if gone else "best" if name == best else ""}">'
                 f'<td class="l"><span class="dot" style="background:{dot}"></span>{html.escape(name)}</td>'
                 f"<td>{fit.passes[-1]}</td><td>{fit.log_likelihood[-1]:#.9g}</td>"
-                f"<td>{'–' if gain is None else f'{gain:.1e}'}</td><td>{fit.status}</td>"
+                f"<td>{'–' if gain is None else f'{gain:.1e}'}</td>"
+                f"<td>{'unfinished' if left else fit.status}</td>"
                 f'<td class="l why">{html.escape(fit.reason)}</td></tr>'
             )
         if not lines:

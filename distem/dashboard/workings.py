@@ -155,7 +155,8 @@ class Workers:
         self._ticker.ticks = list(range(n))  # another ticker would make Bokeh go through all its models
         self.figure.yaxis.major_label_overrides = dict(enumerate(labels))
         self.figure.y_range.update(start=-0.7, end=max(n - 0.3, 3.0))
-        self.figure.x_range.update(start=0, end=1.35 * max([*done, of.total / max(1, n), 1.0]))
+        room = 2.5 if any(slow) else 1.35  # for what is written beside a bar
+        self.figure.x_range.update(start=0, end=room * max([*done, of.total / max(1, n), 1.0]))
         self._source.data = {
             "y": list(range(n)),
             "done": done,

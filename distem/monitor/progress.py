@@ -1,9 +1,8 @@
-"""Progress for people: a live display on a terminal, a line now and then elsewhere."""
+"""Progress for people: a live display on a terminal, a line a pass elsewhere."""
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import Self
 
 from rich.console import Console, Group
@@ -28,8 +27,6 @@ from distem.events import (
 )
 from distem.monitor.remaining import Remaining, duration
 
-LINES_EVERY = 5.0
-"""Seconds between lines where there is no terminal."""
 MOST_ROWS = 12
 """Fits that a terminal shows, the likeliest first."""
 
@@ -58,7 +55,6 @@ class Progress:
         self._passes: dict[str, PassDone] = {}
         self._done: dict[str, CandidateDone] = {}
         self._dropped: set[str] = set()
-        self._last_line = 0.0
         self._live = (
             Live(console=self._console, refresh_per_second=4, transient=True) if self._shows_live else None
         )
@@ -113,10 +109,9 @@ class Progress:
         return sorted(found, key=lambda e: -e.log_likelihood)
 
     def _pass_line(self, event: PassTimed) -> None:
-        """A line about the likeliest fit, now and then."""
-        if self._live is not None or time.monotonic() - self._last_line < LINES_EVERY or not self._running:
+        """A line about the likeliest fit."""
+        if self._live is not None or not self._running:
             return
-        self._last_line = time.monotonic()
         best = self._running[0]
         gain = "" if best.gain_left is None else f", {best.gain_left:.1e} still expected"
         fits = "" if event.fits == 1 else f" ({event.fits} fits)"

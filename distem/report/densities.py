@@ -60,15 +60,28 @@ def _histogram(run: Found, view: Frame) -> tuple[Float64, Float64]:
     values = view.shown(run.values[:, view.feature])
     wanted = int(np.clip(2.0 * len(values) ** (1.0 / 3.0), 8, 60))
     width = (view.high - view.low) / wanted
-    if (
-        view.whole_numbers and view.high - view.low >= 2.0
-    ):  # bins that hold unequal numbers of whole numbers would look like a comb
+    # bins that hold unequal numbers of the values there are would look like a comb
+    if view.whole_numbers and view.high - view.low >= 2.0:
         width = max(1.0, np.rint(width))
         edges = np.arange(np.floor(view.low) - 0.5, view.high + width, width)
+    elif len(rounded := _rounded(values, view)):
+        half = 0.5 * float(np.median(np.diff(rounded)))
+        every = max(1, round(len(rounded) / wanted))
+        between = (0.5 * (rounded[1:] + rounded[:-1]))[every - 1 :: every]
+        edges = np.concatenate([[rounded[0] - half], between, [rounded[-1] + half]])
     else:
         edges = np.linspace(view.low, view.high, wanted + 1)
     mass, _ = np.histogram(values, edges, weights=run.row_weights)
     return edges, mass / run.row_weights.sum() / np.diff(edges)
+
+
+def _rounded(values: Float64, view: Frame) -> Float64:
+    """The few values, about evenly spaced, that rounded data has; none of other data."""
+    there = np.unique(values[(values >= view.low) & (values <= view.high)])
+    if not 8 <= len(there) <= len(values) / 4:
+        return np.zeros(0)
+    gaps = np.diff(there)
+    return there if np.quantile(gaps, 0.9) <= 2.0 * np.median(gaps) else np.zeros(0)
 
 
 def _draw_density(axes: Axes, run: Found, view: Frame, curves: _Curves, top: float) -> None:

@@ -45,12 +45,13 @@ def process(*words, log):
             started.wait()
 
 
-@pytest.fixture
-def scheduler(tmp_path):
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
     """A scheduler with a prefix and two workers: its address, its page and its log."""
+    folder = tmp_path_factory.mktemp("scheduler")
     port, http = free_port(), free_port()
     address = f"tcp://127.0.0.1:{port}"
-    log = tmp_path / "scheduler.log"
+    log = folder / "scheduler.log"
     with ExitStack() as stack:
         stack.enter_context(
             process(
@@ -62,13 +63,48 @@ def scheduler(tmp_path):
             stack.enter_context(
                 process(
                     "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard",
-                    "--local-directory", str(tmp_path / f"worker-{number}"), log=tmp_path / f"w{number}.log",
+                    "--local-directory", str(folder / f"worker-{number}"), log=folder / f"w{number}.log",
                 )
             )  # fmt: skip
         yield address, f"http://127.0.0.1:{http}{PREFIX}", log
 
 
-def ocean(folder, n=400_000):
+@pytest.fixture(scope="module")
+def fit(scheduler, tmp_path_factory):
+    """A driver whose fit goes on until it is told to stop."""
+    folder = tmp_path_factory.mktemp("fit")
+    ocean(folder, 200_000)
+    driver = start("run", settings(folder, scheduler[0], fit__max_passes=50_000, fit__tolerance=1e-15))
+    try:
+        waited_for(lambda: figures(scheduler[1]).get("distem_log_likelihood"))
+        yield driver
+    finally:
+        driver.kill()
+        driver.communicate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as p:
+        opened = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+def page_of(browser):
+    """A page, and what it says that is wrong."""
+    said = []
+    page = browser.new_page(viewport={"width": 1280, "height": 1800})
+    page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("response", lambda r: said.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    return page, said
+
+
+def ocean(folder, n):
     """Rows of five groups that overlap, with units."""
     rng = np.random.default_rng(0)
     centres = np.array([[3.2, 8.0, 1.0], [6.0, 9.5, 4.0], [7.5, 4.0, 2.0], [4.5, 2.5, 5.5], [9.5, 7.0, 3.0]])
@@ -81,9 +117,10 @@ def ocean(folder, n=400_000):
 
 
 def settings(folder, address="", **more):
-    changes = {"fit__max_passes": 60, "fit__restarts": 2, "fit__acceleration": "none", "fit__tolerance": 1e-9}
+    changes = {"fit__restarts": 2, "fit__acceleration": "none", "fit__tolerance": 1e-9}
+    changes |= {"fit__init_tries": 1, "model__components": [3, 4, 5, 6, 7]}
     return config_file(
-        folder, name="ocean-profiles", data__scale="standard", model__components=[3, 4, 5, 6, 7],
+        folder, name="ocean-profiles", data__scale="standard",
         **{"cluster": {"kind": "address", "address": address, "resident": False}, **changes, **more},
     )  # fmt: skip
 
@@ -112,46 +149,21 @@ def waited_for(wanted, seconds=200.0):
     raise AssertionError("It did not come about in time.")
 
 
-def test_the_page_during_a_fit(scheduler, tmp_path):
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    address, page_at, log = scheduler
-    ocean(tmp_path)
-    driver = start("run", settings(tmp_path, address, fit__max_passes=5000, fit__tolerance=1e-14))
-    try:
-        waited_for(lambda: figures(page_at).get("distem_log_likelihood"))
-        said = []
-        with playwright.sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-            page = browser.new_page(viewport={"width": 1280, "height": 1800})
-            page.on("console", lambda m: said.append(m.text) if m.type in ("error", "warning") else None)
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.on("response", lambda r: said.append(f"{r.status} {r.url}") if r.status >= 400 else None)
-            page.goto(f"{page_at}/status")
-            page.click("text=Distem")
-            page.wait_for_selector("tr.best")
-            first = likelihood(page)
-            second = waited_for(lambda: found if (found := likelihood(page)) > first else None)
-            assert second > first
-            time.sleep(1.0)
-            assert page.evaluate("document.documentElement.scrollWidth") <= 1280
-            assert page.inner_text(".head .name") == "ocean-profiles"
-            page.screenshot(path=shot("dashboard.png", tmp_path))
-            driver.send_signal(signal.SIGTERM)
-            driver.wait(60)
-            page.goto(f"{page_at}/distem?theme=dark")  # a look at it after the driver has gone
-            page.wait_for_selector(".badge.interrupted")
-            time.sleep(1.5)
-            page.screenshot(path=shot("dashboard-dark.png", tmp_path))
-            browser.close()
-        assert said == []
-        assert driver.returncode == 75
-    finally:
-        if driver.poll() is None:
-            driver.kill()
-        driver.communicate()
-    assert "distem" not in "".join(tracebacks(log))
+def test_the_page_during_a_fit(scheduler, fit, browser, tmp_path):
+    page, said = page_of(browser)
+    page.goto(f"{scheduler[1]}/status")
+    page.click("text=Distem")
+    page.wait_for_selector("tr.best")
+    first = likelihood(page)
+    assert waited_for(lambda: found if (found := likelihood(page)) > first else None) > first
+    time.sleep(1.0)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.inner_text(".head .name") == "ocean-profiles"
+    page.screenshot(path=shot("dashboard.png", tmp_path))
+    page.close()
+    assert said == []
+    assert fit.poll() is None
+    assert "distem" not in "".join(tracebacks(scheduler[2]))
 
 
 NGINX = """
@@ -180,59 +192,53 @@ def proxy(behind, folder):
     words = ["nginx", "-p", str(folder), "-e", "nginx.log", "-c", "nginx.conf"]
     started = subprocess.Popen(words)
     try:
+        waited_for(lambda: socket.create_connection(("127.0.0.1", port), 1.0).close() or True)
         yield f"http://127.0.0.1:{port}"
     finally:
         started.terminate()
         started.wait(15)
 
 
-def test_the_page_behind_a_reverse_proxy(scheduler, tmp_path):
+@pytest.mark.parametrize("prefix", [PREFIX, "/lab/dask"])
+def test_the_page_behind_a_reverse_proxy(scheduler, fit, browser, tmp_path, prefix):
     """The page and its websocket, through a proxy that keeps the prefix and one that puts another there."""
-    if CHROMIUM is None or shutil.which("nginx") is None:
-        pytest.skip("no Chromium or no nginx on this machine: apt-get install chromium nginx-light")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    address, page_at, _ = scheduler
-    ocean(tmp_path)
-    (tmp_path / "proxy").mkdir()
-    driver = start("run", settings(tmp_path, address, fit__max_passes=5000, fit__tolerance=1e-14))
-    try:
-        waited_for(lambda: figures(page_at).get("distem_log_likelihood"))
-        with (
-            proxy(page_at.removesuffix(PREFIX), tmp_path / "proxy") as front,
-            playwright.sync_playwright() as p,
-        ):
-            browser = p.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-            for prefix in (PREFIX, "/lab/dask"):
-                said, sockets, frames = [], [], []
-                page = browser.new_page(viewport={"width": 1280, "height": 1800})
-                page.on("console", lambda m, to=said: to.append(m.text) if m.type == "error" else None)
-                page.on("pageerror", lambda error, to=said: to.append(str(error)))
-                page.on(
-                    "response",
-                    lambda r, to=said: to.append(f"{r.status} {r.url}") if r.status >= 400 else None,
-                )
+    if shutil.which("nginx") is None:
+        pytest.skip("no nginx on this machine: apt-get install nginx-light")
+    page, said = page_of(browser)
+    sockets, frames = [], []
 
-                def opened(socket, sockets=sockets, frames=frames):
-                    sockets.append(socket.url)
-                    socket.on("framereceived", lambda _: frames.append(1))
+    def opened(found):
+        sockets.append(found.url)
+        found.on("framereceived", lambda _: frames.append(1))
 
-                page.on("websocket", opened)
-                page.goto(f"{front}{prefix}/status")
-                page.click("text=Distem")
-                page.wait_for_selector("tr.best")
-                assert page.url == f"{front}{prefix}/distem"
-                first, seen = likelihood(page), len(frames)
-                assert waited_for(lambda: True if likelihood(page) != first else None)  # noqa: B023
-                assert len(frames) > seen
-                there = f"{front}{prefix}/distem/ws".replace("http:", "ws:")
-                assert any(url.startswith(there) for url in sockets)
-                assert all(url.startswith(front.replace("http:", "ws:")) for url in sockets)
-                assert said == []
-                page.close()
-            browser.close()
-    finally:
-        driver.send_signal(signal.SIGTERM)
-        driver.communicate()
+    page.on("websocket", opened)
+    with proxy(scheduler[1].removesuffix(PREFIX), tmp_path) as front:
+        page.goto(f"{front}{prefix}/status")
+        page.click("text=Distem")
+        page.wait_for_selector("tr.best")
+        assert page.url == f"{front}{prefix}/distem"
+        first, seen = passes(page), len(frames)
+        assert waited_for(lambda: True if passes(page) > first else None)
+        assert len(frames) > seen
+        there = f"{front}{prefix}/distem/ws".replace("http:", "ws:")
+        assert any(url.startswith(there) for url in sockets)
+        assert all(url.startswith(front.replace("http:", "ws:")) for url in sockets)
+        assert said == []
+        page.close()
+    assert fit.poll() is None
+
+
+def test_the_page_outlives_the_driver(scheduler, fit, browser, tmp_path):
+    page, said = page_of(browser)
+    fit.send_signal(signal.SIGTERM)
+    assert fit.wait(60) == 75
+    page.goto(f"{scheduler[1]}/distem?theme=dark")
+    page.wait_for_selector(".badge.interrupted")
+    assert "unfinished" in page.inner_text("tr.best")
+    time.sleep(1.5)
+    page.screenshot(path=shot("dashboard-dark.png", tmp_path))
+    page.close()
+    assert said == []
 
 
 def tracebacks(log):
@@ -244,6 +250,10 @@ def likelihood(page):
     return float(page.locator("tr.best td").nth(2).inner_text())
 
 
+def passes(page):
+    return int(page.locator(".tile .value").nth(1).inner_text())
+
+
 def shot(name, folder):
     """Where a screenshot goes: where it was asked for, to be looked at."""
     return str((folder if not (kept := os.environ.get("DISTEM_SCREENSHOTS")) else type(folder)(kept)) / name)
@@ -251,7 +261,7 @@ def shot(name, folder):
 
 def test_runs_one_after_another(scheduler, tmp_path):
     address, page_at, log = scheduler
-    ocean(tmp_path, 200_000)
+    ocean(tmp_path, 100_000)
     for number in range(2):
         # a second run on the same scheduler, by another driver: the page is there already
         cluster = {
@@ -261,7 +271,7 @@ def test_runs_one_after_another(scheduler, tmp_path):
             "performance_report": number == 1,
         }
         chosen = {"fit__max_passes": 8, "output__path": f"run-{number}", "cluster": cluster}
-        done = command("run", settings(tmp_path, **chosen))
+        done = command("run", settings(tmp_path, **chosen, model__components=5), timeout=300)
         assert done.returncode == 0, done.stderr
     assert not (tmp_path / "run-0" / "dask-report.html").exists()
     report = (tmp_path / "run-1" / "dask-report.html").read_text(encoding="utf-8")
@@ -271,7 +281,7 @@ def test_runs_one_after_another(scheduler, tmp_path):
     found = figures(page_at)
     assert found["distem_run_active"] == 0.0
     assert found["distem_passes_total"] == 8.0
-    assert found["distem_rows_total"] == 8 * 200_000
+    assert found["distem_rows_total"] == 8 * 100_000
     assert found["distem_tasks_total"] > 8
     assert found["distem_read_bytes_total"] > 0.0
     parts = [

@@ -88,6 +88,12 @@ def test_lines_where_there_is_no_terminal(capsys):
     assert "warning: Component 2 of candidate 3-full-1 collapsed in pass 4 and was reseeded." in said
 
 
+def test_a_line_a_pass_where_there_is_no_terminal(capsys):
+    passes = [event for n in range(1, 41) for event in (passed(n, None), PassTimed(n, 1, 0.01, 0.001))]
+    lines = shown(capsys, [PhaseStarted("fit"), *passes]).splitlines()
+    assert [line.split(":")[0].split()[-1] for line in lines[1:]] == [str(n) for n in range(1, 41)]
+
+
 def test_quiet_shows_warnings_only(capsys):
     said = shown(capsys, ALL, quiet=True)
     assert len(said.splitlines()) == 2

@@ -94,8 +94,10 @@ def _sheet(model: xr.Dataset, frames: xr.Dataset) -> Picture:
             _arrows(axes, model, int(pair), x, y, step, longer)
         axes.set_axis_off()
         shares = ", ".join(f"layer {c} {share(float(v))}" for c, v in enumerate(model["weights"].values))
+        size = f"{whole(model.attrs['width'])} × {whole(model.attrs['height'])}"
         return picture(
-            figure, "contact-sheet", "Frames and their layers", "",
+            figure, "contact-sheet", "Frames and their layers",
+            f"Each frame is of {size} pixels.",
             f"{whole(count)} of {whole(model.sizes['pair'])} pairs, each pixel tinted by its layer. "
             f"Mean shares: {shares}.",
         )  # fmt: skip
@@ -118,13 +120,12 @@ def _arrows(axes: Axes, model: xr.Dataset, pair: int, x: int, y: int, step: int,
 
 
 def _lines(model: xr.Dataset, key: str, title: str, series: Float64, y: str, note: str, told: str) -> Picture:
-    pairs = 1 + np.arange(model.sizes["pair"])
+    pairs, outlier = 1 + np.arange(model.sizes["pair"]), _outlier(model)
     with canvas(330.0, 250.0) as (figure, axes):
         for c in range(series.shape[1]):
             marker = "o" if len(pairs) < 3 else ""
-            axes.plot(
-                pairs, series[:, c], color=component(c), linestyle=dash(c), marker=marker, label=f"layer {c}"
-            )
+            name = "outliers" if c == outlier else f"layer {c}"
+            axes.plot(pairs, series[:, c], color=component(c), linestyle=dash(c), marker=marker, label=name)
         if series.shape[1] <= NAMED:
             axes.legend(frameon=False, fontsize=9)
         label(axes, "pair of frames", y)
@@ -146,7 +147,7 @@ def shares(model: xr.Dataset) -> Picture:
     values = model["share"].values
     mean = ", ".join(f"layer {c}: {share(float(v))}" for c, v in enumerate(values.mean(axis=0)))
     return _lines(
-        model, "shares", "Share of each layer", values, "share of the pixels", "Outliers come last.",
+        model, "shares", "Share of each layer", values, "share of the pixels", "Outliers follow no layer.",
         f"Share of the pixels by pair of frames. Means: {mean}.",
     )  # fmt: skip
 

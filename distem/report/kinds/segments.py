@@ -22,6 +22,7 @@ GROUP = "picture"
 WIDTH = 520.0
 _LINE = (255, 214, 0)
 _DIM = 0.55  # the picture behind boundaries
+_UNSURE = "probability that the label is wrong"
 
 
 def sections(run: Found) -> Sequence[Section]:
@@ -138,13 +139,14 @@ def _shaded(
 ) -> None:
     drawn = axes.imshow(values, interpolation="none", extent=extent, cmap="cividis", vmin=0.0)
     if beside:
-        figure.colorbar(drawn, ax=axes, label="probability that it is wrong (1)")
+        place = axes.inset_axes((1.03, 0.0, 0.04, 1.0))  # as high as the picture
+        figure.colorbar(drawn, cax=place, label=_UNSURE)
         return
     # in the corner below, so that the picture is as large as those beside it
     high = 0.92 * WIDTH * len(values) / values.shape[1]
     place = axes.inset_axes((0.66, -28.0 / high, 0.34, 7.0 / high))
     bar = figure.colorbar(drawn, cax=place, orientation="horizontal")
-    bar.set_label("probability that it is wrong (1)", fontsize=9.5)
+    bar.set_label(_UNSURE, fontsize=9.5)
     bar.ax.tick_params(length=2)
     bar.outline.set_edgecolor(ink("soft"))
 
