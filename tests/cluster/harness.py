@@ -179,7 +179,7 @@ PARTS: dict[str, tuple[str, tuple[str, str, int] | None]] = {
     "reduction": ("fit", ("DaskBlocks", "_merge_level", 3)),
     "M-step": ("fit", ("Climb", "_step", 3)),
     "assignment": ("assign", ("DaskBlocks", "_finish", 1)),
-    "assignment by threads": ("assign", ("AssignRows", "__call__", 4)),
+    "second block": ("assign", ("AssignRows", "__call__", 2)),
     "finalising": ("finalise", None),
 }
 """Where: a phase, and of which call; where there is none, at its beginning. Tasks are under way by then."""

@@ -8,9 +8,10 @@ import time
 
 import numpy as np
 import pytest
-from harness import PATIENCE, THREADS, die_with_parent, end, row, until
+from harness import PATIENCE, THREADS, Hold, end, row, until
 from object_stores import BUCKET, Server, environment, proxy, weed
 from runs import assert_same_bits, blobs, command, config_file, start, store
+from warm import Warm, die_with_parent
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
 
@@ -51,10 +52,16 @@ def server(tmp_path_factory, folder):
         made.kill()
 
 
-def job(folder, name):
+def job(folder, name, **more):
     """A config with both ends on S3."""
     data = {"kind": "zarr", "path": f"s3://{BUCKET}/data.zarr"}
-    return config_file(folder, f"{name}.yaml", **JOB, data=data, output__path=f"s3://{BUCKET}/{name}")
+    options = JOB | {"data": data, "output__path": f"s3://{BUCKET}/{name}"} | more
+    return config_file(folder, f"{name}.yaml", **options)
+
+
+def held(folder, name, part, **more):
+    """One that waits in a part of it."""
+    return Hold.of(job(folder, name, pipeline=f"{name}.py", **more), part)
 
 
 def begun(folder, server, name, url=None):
@@ -117,15 +124,39 @@ def test_a_driver_that_is_killed(folder, server):
     assert command("report", words[0], env=env).stdout.strip() == f"{words[0]}/report.html"
 
 
-def test_two_at_once(folder, server):
-    tally = row("S3: the same run twice at once")
+def test_a_driver_that_is_killed_while_it_assigns(folder, server):
+    """What it wrote of the assignment is looked at, and not written again."""
+    tally, name = row("S3: the driver killed in the assignment"), "assigning"
     tally.tried += 1
-    path, env = job(folder, "twice"), environment(server.url)
-    both = [start("run", path, env=env, preexec_fn=die_with_parent) for _ in range(2)]
-    ended = [end(process) for process in both]
-    assert sorted(code for code, _ in ended) == [0, 75], ended
-    assert any("already running, by process" in said for _, said in ended), ended
-    survived(folder, server, "twice", tally)
+    hold, env = held(folder, name, "second block", cluster={"kind": "serial"}), environment(server.url)
+    process = start("run", hold.path, env=env, preexec_fn=die_with_parent)
+    hold.reached(process)
+    end(process, kill=True)
+    assert until_done(hold.path, env) == [0]
+    survived(folder, server, name, tally)
+    log = (folder / "got" / name / "log.jsonl").read_text(encoding="utf-8")
+    assert log.count("1 of 2 blocks are written already") == 1, log
+
+
+def test_eight_at_once(folder, server, monkeypatch):
+    """One runs; the others see that, and say by whom; one result."""
+    tally, name = row("S3: the same run submitted 8 times at once"), "eight"
+    tally.tried += 1
+    hold = held(folder, name, "M-step")
+    for key, value in environment(server.url).items():
+        monkeypatch.setenv(key, value)
+    started = [Warm("distem.cli", "run", hold.path) for _ in range(8)]
+
+    def left():
+        return [process for process in started if process.poll() is None]
+
+    until(lambda: len(left()) == 1, "the end of seven", every=0.1)
+    hold.reached(left()[0])
+    hold.release()
+    ended = [end(process) for process in started]
+    assert sorted(code for code, _ in ended) == [0] + [75] * 7, ended
+    assert sum("already running, by process" in said for _, said in ended) == 7, ended
+    survived(folder, server, name, tally)
 
 
 def test_a_server_that_stands_still_for_a_while(folder, server):
