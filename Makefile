@@ -29,7 +29,8 @@ test: $(VENV)/.compiled  ## all tests but those of test-cluster
 # Debian packages where there is apt and root; what is lacking all the same is skipped, and the table says so
 $(VENV)/.cluster-test: $(VENV)/.compiled
 	if test "$$(id -u)" = 0 && command -v apt-get >/dev/null; then apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime slurm-wlm munge; fi
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium faketime iproute2 munge nginx-light slurm-wlm || echo "some packages are lacking"; fi
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test-cluster]'
 	touch $@
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import warm
 import xarray as xr
 from runs import assert_same_bits, blobs, config_file, manifest, start, store
 from warm import Warm, die_with_parent
@@ -101,12 +104,16 @@ def said(env: dict[str, str], *words: str) -> str:
 
 
 def workers_of(process: Process) -> list[psutil.Process]:
-    """The worker processes of a local cluster."""
+    """The worker processes of a local cluster: whoever is connected with the scheduler within the driver."""
+    driver = psutil.Process(process.pid)
+    ports = {c.laddr.port for c in driver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
     found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
+    for other in [*driver.children(recursive=True), *warm.forked()]:
         with suppress(psutil.Error):
-            if "spawn_main" in " ".join(child.cmdline()):
-                found.append(child)
+            if other != driver and any(
+                c.raddr and c.raddr.port in ports for c in other.net_connections("tcp")
+            ):
+                found.append(other)
     return sorted(found, key=lambda p: p.pid)
 
 
@@ -318,8 +325,6 @@ def dask_cluster(
     folder: Path, port: int, workers: int = 2, *, nanny: bool = False, **more: Any
 ) -> Iterator[tuple[Process, list[Process]]]:
     """A scheduler and workers, each a process that a test may do things to."""
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         scheduler = stack.enter_context(
             dask_process(
@@ -328,7 +333,8 @@ def dask_cluster(
                 *("--dashboard-address", "127.0.0.1:0", "--no-show"),
             )
         )
-        until(lambda: listens(port), "the scheduler", every=0.05)
+        until(lambda: scheduler.poll() is not None or listens(port), "the scheduler", every=0.05)
+        assert scheduler.poll() is None, "the scheduler did not start"
         yield (
             scheduler,
             [
@@ -346,17 +352,14 @@ def dask_cluster(
 
 def listens(port: int) -> bool:
     """Whether something answers on a port of this machine."""
-    import socket
-
     with socket.socket() as s:
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
 def free_port() -> int:
-    """A port that nothing listens on."""
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        number: int = s.getsockname()[1]
-    return number
+    """A port that nothing listens on, and below those that connections take for themselves meanwhile."""
+    while True:
+        number = random.randrange(20_000, 32_000)
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", number))
+            return number

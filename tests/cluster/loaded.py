@@ -3,6 +3,11 @@
 import importlib
 import pkgutil
 from contextlib import suppress
+from multiprocessing import forkserver
+from unittest import mock
+
+import dask
+from distributed.utils import get_mp_context
 
 import distem
 from distem.kernels import compiled, compiled_centres, scaling
@@ -22,3 +27,7 @@ for name in MODULES:
 compiled.warm("full", "float64")
 compiled_centres.warm("float64")
 scaling.warm("float64")
+# and the workers that such a process starts are forked from the same, not from another loaded for them alone
+dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+get_mp_context()
+mock.patch.object(forkserver._forkserver, "ensure_running").start()

@@ -1,9 +1,9 @@
 """Processes that begin at once: forked from one that has imported everything and compiled nothing anew.
 
-A process of the command line takes seconds of CPU until it does anything, and a night of faults is made
-of hundreds. Each of these is a process of its own all the same: it has its pid, its files, its threads and
-its connections for itself, is killed like any other, and leaves behind what any other would. It is asked
-for like `subprocess.Popen`, as far as tests need that.
+A process of the command line takes seconds of CPU until it does anything, and so does each worker that it
+starts; a night of faults is made of hundreds. Each of these is a process of its own all the same: it has its
+pid, its files, its threads and its connections for itself, is killed like any other, and leaves behind what
+any other would. It is asked for like `subprocess.Popen`, as far as tests need that.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from collections.abc import Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
+
+import psutil
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["loaded"])
@@ -118,6 +120,12 @@ class Warm:
 
     def __exit__(self, *exc: object) -> None:
         self.wait()
+
+
+def forked() -> list[psutil.Process]:
+    """All that are forked so, those that a process of the command line started with them."""
+    number = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    return psutil.Process(number).children() if number else []
 
 
 def none_is_left() -> None:
