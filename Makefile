@@ -35,7 +35,7 @@ $(VENV)/.cluster-test: $(VENV)/.compiled
 	touch $@
 
 test-cluster: $(VENV)/.cluster-test  ## real faults, one after the other; ends with a table
-	$(BIN)/python -m pytest tests -m slow_cluster
+	$(BIN)/python -m pytest $$(grep -rl --include='test_*.py' slow_cluster tests | sort) -m slow_cluster
 
 soak: $(VENV)/.cluster-test  ## drivers and workers killed at random, KILLS=200 times
 	$(BIN)/python -m pytest -q tests/cluster/soak.py

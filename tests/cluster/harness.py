@@ -105,15 +105,15 @@ def said(env: dict[str, str], *words: str) -> str:
 
 def workers_of(process: Process) -> list[psutil.Process]:
     """The worker processes of a local cluster: whoever is connected with the scheduler within the driver."""
-    driver = psutil.Process(process.pid)
-    ports = {c.laddr.port for c in driver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-    found = []
-    for other in [*driver.children(recursive=True), *warm.forked()]:
-        with suppress(psutil.Error):
-            if other != driver and any(
-                c.raddr and c.raddr.port in ports for c in other.net_connections("tcp")
-            ):
-                found.append(other)
+    found: list[psutil.Process] = []
+    with suppress(psutil.Error):  # it is over
+        driver = psutil.Process(process.pid)
+        ports = {c.laddr.port for c in driver.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        for other in [*driver.children(recursive=True), *warm.forked()]:
+            with suppress(psutil.Error):
+                theirs = {c.raddr.port for c in other.net_connections("tcp") if c.raddr}
+                if other != driver and ports & theirs:
+                    found.append(other)
     return sorted(found, key=lambda p: p.pid)
 
 

@@ -52,7 +52,7 @@ def test_soak(job, tmp_path):
     lengths = [undisturbed(job, cluster) for cluster in kinds]
     kills, number, begun = 0, 0, time.monotonic()
     while kills < KILLS:
-        at = dice.choices(range(len(kinds)), [4, 4, 5, 1])[0]  # the workers of a local one take seconds
+        at = dice.choices(range(len(kinds)), [3, 3, 4, 2])[0]
         path, hits = job.config(f"soak-{number}", kinds[at]), []
         while len(hits) < EVERY and kills + len(hits) < KILLS:
             process = job.start(path)

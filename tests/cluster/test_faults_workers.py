@@ -6,77 +6,26 @@ import signal
 
 import psutil
 import pytest
-from harness import LOCAL, at_pass, at_phase, dask_cluster, end, free_port, log_of, row, workers_of
+from harness import LOCAL, at_pass, dask_cluster, end, free_port, log_of, row, workers_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
-
-MOMENTS = {
-    "scan": at_phase("scan"),
-    "seed": at_phase("seed"),
-    "pass-1": at_phase("fit"),
-    "pass-4": at_pass(4),
-    "assign": at_phase("assign"),
-    "finalise": at_phase("finalise"),
-}
-
-
-# a local cluster takes seconds to start, so each moment is hit once, and a pass in both ways
-@pytest.mark.parametrize(
-    ("moment", "resident"),
-    [
-        ("scan", True),
-        ("seed", False),
-        ("pass-1", True),
-        ("pass-4", True),
-        ("pass-4", False),
-        ("assign", True),
-        ("finalise", False),
-    ],
-)
-def test_a_worker_killed(job, moment, resident):
-    tally, name = row("kill -9 of a worker (nanny)"), f"worker-{moment}-{resident}"
-    tally.tried += 1
-    path = job.config(name, LOCAL | {"resident": resident})
-    process = job.start(path)
-    job.wait(name, process, MOMENTS[moment])
-    for worker in workers_of(process)[:1]:
-        worker.kill()
-    code, err = end(process)
-    assert code in (0, 75), err
-    if code:
-        job.until_done(path)
-    job.survived(name, tally)
 
 
 def test_two_workers_killed_at_once(job):
     tally, name = row("kill -9 of both workers at once (nanny)"), "both"
     tally.tried += 1
-    path = job.config(name, LOCAL)
-    process = job.start(path)
-    job.wait(name, process, at_pass(3))
-    for worker in workers_of(process):
+    hold = job.held(name, "E-step", LOCAL)
+    process = job.start(hold.path)
+    hold.reached(process)
+    both = workers_of(process)
+    assert len(both) == 2
+    for worker in both:
         worker.kill()
+    hold.release()
     code, err = end(process)
     assert code in (0, 75), err
     if code:
-        job.until_done(path)
-    job.survived(name, tally)
-
-
-@pytest.mark.parametrize("number", [2, 8])
-def test_a_worker_without_a_nanny_killed(job, tmp_path, number):
-    tally, name = row("kill -9 of a worker (no nanny)"), f"bare-{number}"
-    tally.tried += 1
-    port = free_port()
-    path = job.config(name, {"kind": "address", "address": f"tcp://127.0.0.1:{port}", "timeout": 120})
-    with dask_cluster(tmp_path, port) as (_, workers):
-        process = job.start(path)
-        job.wait(name, process, at_pass(number))
-        workers[0].kill()
-        code, err = end(process)
-        assert code in (0, 75), err
-        if code:
-            job.until_done(path)
+        job.until_done(hold.path)
     job.survived(name, tally)
 
 

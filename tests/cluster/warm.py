@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
@@ -59,16 +59,24 @@ class Warm:
         Of the command.
     cwd : Path, optional
         Where it runs.
+    env : mapping, optional
+        Its environment: what modules read of it as they are loaded is not read anew.
     """
 
-    def __init__(self, module: str, *arguments: object, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        *arguments: object,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         # what it has loaded lies beside this file, where a Python that is started does not look
         with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
             forkserver.ensure_running()
         self._said = Path(tempfile.mkdtemp(prefix="warm-"))
         self.args = [module, *map(str, arguments)]
         out, err = (str(self._said / name) for name in ("out", "err"))
-        words = (module, self.args[1:], dict(os.environ), str(cwd or Path.cwd()), out, err)
+        words = (module, self.args[1:], dict(env or os.environ), str(cwd or Path.cwd()), out, err)
         self._process = _CONTEXT.Process(target=_work, args=words)
         self._process.start()
         _RUNNING.append(self)
