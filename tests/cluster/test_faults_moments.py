@@ -1,9 +1,10 @@
 """A worker killed in each part of a run, with a nanny and without; the driver waits until the blow falls."""
 
 import pytest
-from harness import LOCAL, PARTS, Job, dask_cluster, end, free_port, row, workers_of
+from harness import LOCAL, Job, dask_cluster, end, free_port, row, workers_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
+PARTS = ["reading", "seeding", "E-step", "reduction", "M-step", "assignment", "finalising"]
 
 
 @pytest.fixture(scope="module")
