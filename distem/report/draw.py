@@ -248,8 +248,8 @@ def _times(run: Found) -> list[tuple[str, str]]:
     if len(took):
         middle = float(np.median(took))
         rows += [
-            ("median pass", seconds(middle)),
-            (f"{count(len(took), 'pass', 'passes')} together", seconds(float(took.sum()))),
+            (f"median {run.family.step}", seconds(middle)),
+            (f"{progress.steps(run, len(took))} together", seconds(float(took.sum()))),
         ]
         usable = run.say("data", "usable_rows", otherwise=run.say("plan", "rows"))
         if usable and middle > 0:

@@ -68,18 +68,27 @@ def found(run: Found) -> str:
     if "weights" not in run.model:
         return f"{count(run.k, run.part)}."
     order = np.argsort(-run.weights, kind="stable")
-    shares = listed([f"{share(run.weights[i])} ({run.part} {i})" for i in order], 6)
-    return f"{count(run.k, run.part)} with {'shares of ' if run.k > 1 else 'a share of '}{shares}."
+    last = run.k - 1 if _outliers(run) else None
+    shares = listed(
+        [f"{share(run.weights[i])} ({'outliers' if i == last else f'{run.part} {i}'})" for i in order], 6
+    )
+    many = count(run.k - _outliers(run), run.part)
+    return f"{many} with {'shares of ' if run.k > 1 else 'a share of '}{shares}."
+
+
+def _outliers(run: Found) -> bool:
+    """Whether the last part is of what follows no motion."""
+    return "motion" in run.model.sizes and run.k > run.model.sizes["motion"]
 
 
 def figures(run: Found) -> list[tuple[str, str]]:
     """The numbers of the header: name and value."""
     fit: Mapping[str, Any] = run.say("fit", otherwise={})
     return [
-        (f"{run.part}s", str(run.k)),
+        (f"{run.part}s", str(run.k - _outliers(run))),
         ("log-likelihood per row", number(float(fit.get("log_likelihood", np.nan)), 6)),
         ("BIC", criterion(float(fit.get("bic", np.nan)))),
-        ("passes", f"{int(fit.get('passes', 0)):,}"),
+        ("passes" if run.family.step == "pass" else "pairs", f"{int(fit.get('passes', 0)):,}"),
         ("converged", "yes" if fit.get("converged") else "no"),
         ("time", seconds(float(run.say("seconds", otherwise=np.nan)))),
     ]
@@ -161,10 +170,11 @@ def _restarts(run: Found) -> list[Check]:
     near = max(1e-4, 10.0 * float(tolerance)) if isinstance(tolerance, (int, float)) else 1e-4
     alike, worst = sum(best - v <= near for v in reached.values()), best - min(reached.values())
     if alike == len(reached):
+        every = "Both" if len(reached) == 2 else f"All {len(reached)}"
         return [
             Check(
                 "good",
-                f"All {len(reached)} starts reached the same {run.objective}, to "
+                f"{every} starts reached the same {run.objective}, to "
                 f"{number(max(worst, 1e-12), 2)} per row.",
             )
         ]

@@ -45,7 +45,7 @@ def matrix(run: Found) -> Picture:
         found = np.nan_to_num(coefficients(run.means, run.covariances))
     k = run.k
     pairs = sorted(((found[i, j], i, j) for i in range(k) for j in range(i)), reverse=True)
-    told = [f"{run.part}s {j} and {i} {number(value, 2)}" for value, i, j in pairs[:6]]
+    told = [f"{run.part}s {j} and {i} by {number(value, 2)}" for value, i, j in pairs[:6]]
     shown = found.copy()
     np.fill_diagonal(shown, np.nan)  # of a component with itself there is nothing to say
     with canvas(400, 360) as (figure, axes):

@@ -100,9 +100,17 @@ def _window(run: Found) -> Window | None:
             told.append(f"The middle of the grid, {MOST} pixels along a side. ")
         if others:
             told.append("At " + ", ".join(f"{dim} number {at}" for dim, at in others.items()) + ". ")
+        if any(_no_place(held[dim]) for dim in names):
+            return None
         piece = held.isel({**others, **middle}).transpose(*names).load()
     down, across = (piece[dim] for dim in names)
     return Window(np.asarray(piece.values, dtype=np.float64), down, across, "".join(told))
+
+
+def _no_place(along: xr.DataArray) -> bool:
+    """Whether a dimension is of time, or of names."""
+    units = str(along.attrs.get("units", ""))
+    return " since " in units or str(along.name) == "time" or along.dtype.kind not in "iuf"
 
 
 def _even(place: xr.DataArray) -> bool:

@@ -265,6 +265,12 @@ def _kinds(axes: Axes, ends: list[tuple[float, float, str]], high: float) -> Non
     axes.set_xlim(axes.get_xlim()[0], axes.get_xlim()[1] + 0.28 * float(np.ptp(axes.get_xlim())))
 
 
+def steps(run: Found, number: int) -> str:
+    """So many passes, or pairs of frames."""
+    one = run.family.step
+    return count(number, one, "passes" if one == "pass" else f"{one}s")
+
+
 def durations(run: Found) -> Picture | None:
     """Seconds of each pass; None where they are not known."""
     took = _column(run, "seconds")
@@ -293,9 +299,9 @@ def durations(run: Found) -> Picture | None:
         return picture(
             figure,
             "durations",
-            "Time of each pass",
+            f"Time of each {run.step.removesuffix(' over the data')}",
             f"Dashed: the median, {seconds(middle)}.{cut}",
-            f"Duration of {count(int(known.sum()), 'pass', 'passes')}, all candidates together: median "
+            f"Duration of {steps(run, int(known.sum()))}, all candidates together: median "
             f"{seconds(middle)}, longest {seconds(float(took[known].max()))}, the first "
             f"{share(float(took[known][0] / max(took[known].sum(), 1e-300)))} of the sum.",
         )

@@ -63,3 +63,14 @@ def test_rows_that_are_no_grid_have_none(tmp_path: Path) -> None:
     store(tmp_path / "data.zarr", blobs(60))
     run(config(tmp_path, fit={"max_passes": 3, "kernels": "reference"}))
     assert uncertainty_map(read(tmp_path / "run")) is None
+
+
+NAMES = np.array(["JFK", "EWR"], np.dtypes.StringDType())
+
+
+@pytest.mark.parametrize("along", [NAMES, np.array(["2013-01-01", "2013-01-02"], "M8[ns]")])
+def test_names_and_times_are_no_places(tmp_path: Path, along: object) -> None:
+    series = dataset(blobs(2 * 30).reshape(2, 30, 3), ("airport", "hour")).assign_coords(airport=along)
+    store(tmp_path / "data.zarr", series, (2, 30))
+    run(config(tmp_path, fit={"max_passes": 2, "kernels": "reference"}))
+    assert uncertainty_map(read(tmp_path / "run")) is None
