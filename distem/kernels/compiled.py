@@ -120,10 +120,11 @@ def _unpack(packed: Float64, count: int, m: int) -> Float64:
     return result
 
 
-_TILE_PANELS, _TILE_ROWS = 8, 2560
+_TILE_PANELS, _TILE_ROWS = 8, 1100
 """The panels of a tile and the panel rows of its buffers, each of 256 bytes: both by measurement.
 
-Longer tiles share the cost of adding up lanes; 640 KiB of buffers still stay in the second-level cache.
+Longer tiles share the cost of adding up lanes; 275 KiB of buffers and the coefficients beside them still
+stay in a second-level cache of 512 KiB.
 """
 
 
