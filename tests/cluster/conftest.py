@@ -74,7 +74,7 @@ SlurmdSpoolDir={folder}/spool
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 NodeName={host} NodeAddr=127.0.0.1 CPUs=8 Boards=1 SocketsPerBoard=1 CoresPerSocket=8 RealMemory=16000
-PartitionName=main Nodes={host} Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=30
+PartitionName=main Nodes={host} Default=YES MaxTime=60 PriorityTier=1 PreemptMode=REQUEUE GraceTime=5
 PartitionName=urgent Nodes={host} MaxTime=60 PriorityTier=10 PreemptMode=OFF
 """,
         encoding="utf-8",

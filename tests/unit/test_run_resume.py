@@ -125,6 +125,7 @@ def test_interrupted_in_any_phase(data, tmp_path, phase, init):
     with pytest.raises(Interrupted):
         run(cfg, observers=(at_phase(phase),))
     assert manifest(place)["status"] == "interrupted"
+    assert events(place)[-1]["error"] == manifest(place)["error"] != ""
     run(cfg)
     assert_same_bits(place, whole)
 
