@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from distem import events
@@ -49,13 +49,16 @@ def log_schema() -> dict[str, Any]:
 def _of(kind: type[Event], common: dict[str, Any]) -> dict[str, Any]:
     hints = get_type_hints(kind)
     own = {field.name.rstrip("_"): _type(hints[field.name]) for field in fields(kind)}
+    always = [
+        field.name.rstrip("_") for field in fields(kind) if field.default is MISSING
+    ]  # others are newer
     about = inspect.cleandoc(kind.__doc__ or "").partition("\n")[0]
     return {
         "title": kind.__name__,
         "description": about,
         "type": "object",
         "properties": {**common, "event": {"const": kind.event}, **own},
-        "required": [*common, "event", *own],
+        "required": list(dict.fromkeys([*common, "event", *always])),  # the event `phase` has one of its own
         "additionalProperties": False,
     }
 

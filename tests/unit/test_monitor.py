@@ -175,6 +175,7 @@ def test_the_log_of_a_run_is_as_its_schema_says(tmp_path):
     store(tmp_path / "data.zarr", blobs(300))
     run(config(tmp_path, model__components=[2, 3], fit__max_passes=6))
     lines = events(tmp_path / "run")
+    Draft202012Validator.check_schema(log_schema())
     schema = Draft202012Validator(log_schema())
     for line in lines:
         schema.validate(line)
