@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from itertools import pairwise
+from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 from blocks import ArrayBlock, BlockNumbers, Joined, blocks_of
@@ -147,6 +149,26 @@ def test_workers_get_equal_shares(sizes, threads):
 
 def test_a_pass_has_a_name():
     assert pass_name(BlockNumbers()) == "BlockNumbers"
+
+
+def test_tasks_are_called_by_what_they_do_and_annotated():
+    seen = []
+
+    class Client:
+        id = "Client-1"
+
+        def map(self, function, *columns, key, pure, **same):
+            seen.extend((name, dask.get_annotations()) for name in key)
+            return [function(*row, **same) for row in zip(*columns, strict=True)]
+
+        def gather(self, values):
+            return values
+
+    blocks = blocks_of(np.zeros((6, 1)), (1, 2, 3))
+    vigil = SimpleNamespace(over=lambda futures: [])
+    DaskBlocks(Client(), blocks, partition([1] * 3, 3), None, vigil).map_reduce(BlockNumbers())
+    assert [name.split("-")[0] for name, _ in seen] == ["BlockNumbers"] * 3
+    assert {str(about) for _, about in seen} == {str({"distem": {"pass": "BlockNumbers", "partitions": 3}})}
 
 
 def test_capacities():
