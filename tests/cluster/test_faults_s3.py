@@ -64,9 +64,9 @@ def held(folder, name, part, **more):
     return Hold.of(job(folder, name, pipeline=f"{name}.py", **more), part)
 
 
-def begun(folder, server, name, url=None):
+def begun(folder, server, name):
     """Start it, and wait for a checkpoint of a pass."""
-    path, env = job(folder, name), environment(url or server.url)
+    path, env = job(folder, name), environment(server.url)
     process = start("run", path, env=env, preexec_fn=die_with_parent)
 
     def kept():
@@ -179,16 +179,18 @@ def test_a_server_that_is_killed(folder, server, back):
     tally.tried += 1
     path, env, process = begun(folder, server, name)
     server.kill()
-    if back:
+    try:
+        if not back:
+            code, said = end(process)
+            assert code == 75, said
+            assert "could not be reached" in said.splitlines()[-1], said
+            assert "Traceback" not in said, said
+    finally:  # for the tests that follow as well
         server.up()
-    code, said = end(process)
     if back:
+        code, said = end(process)
         assert code == 0, said
     else:
-        assert code == 75, said
-        assert "could not be reached" in said.splitlines()[-1], said
-        assert "Traceback" not in said, said
-        server.up()
         assert until_done(path, env) == [0]
     survived(folder, server, name, tally)
 
