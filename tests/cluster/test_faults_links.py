@@ -3,13 +3,12 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 
 import pytest
-from harness import dask_process, end, row
-from warm import die_with_parent
+from harness import end, row
+from warm import Warm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
 
@@ -63,10 +62,6 @@ class Net:
         """The namespace of a host."""
         return f"{self.tag}-{host}"
 
-    def on(self, host):
-        """What a command begins with that is to run on a host."""
-        return ("ip", "netns", "exec", self.name(host))
-
     def link(self, host, state):
         """Cut a host off, or connect it again."""
         assert ip("-n", self.name("switch"), "link", "set", host, state)
@@ -95,24 +90,19 @@ def test_a_link_cut_and_restored(job, net, tmp_path, whose):
     cluster = {"kind": "address", "address": ADDRESS, "timeout": 60, "insecure": True}
     hold = job.held(name, "E-step", cluster, fit__stall_timeout=60)
 
-    def run():
-        return subprocess.Popen(
-            [*net.on("driver"), sys.executable, "-m", "distem", "run", str(hold.path)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env,
-            preexec_fn=die_with_parent,
-        )
-
     with ExitStack() as stack:
+
+        def on(host, module, *words):
+            process = Warm(module, *words, env=env, net=net.name(host))
+            stack.callback(process.kill)
+            return process
+
         scheduler = ("--host", "10.78.0.1", "--port", "8786", "--no-dashboard", "--no-show")
-        stack.enter_context(dask_process("scheduler", *scheduler, under=net.on("scheduler"), env=env))
+        on("scheduler", "distributed.cli.dask_scheduler", *scheduler)
         for host in ("w1", "w2"):
             worker = (ADDRESS, "--nthreads", "1", "--no-dashboard", "--no-nanny", "--memory-limit", "1GiB")
-            worker += ("--local-directory", str(tmp_path))
-            stack.enter_context(dask_process("worker", *worker, under=net.on(host), env=env))
-        process = run()
+            on(host, "distributed.cli.dask_worker", *worker, "--local-directory", tmp_path)
+        process = on("driver", "distem.cli", "run", hold.path)
         hold.reached(process)
         net.link(whose, "down")
         hold.release()
@@ -123,6 +113,6 @@ def test_a_link_cut_and_restored(job, net, tmp_path, whose):
         assert "Traceback" not in err, err
         if code:
             assert "The cluster was lost" in err
-            code, err = end(run())
+            code, err = end(on("driver", "distem.cli", "run", hold.path))
             assert code == 0, err
     job.survived(name, tally)

@@ -21,6 +21,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 from unittest import mock
 
+import dask
 import psutil
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -34,18 +35,32 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
-def _work(module: str, arguments: Sequence[str], env: dict[str, str], cwd: str, out: str, err: str) -> None:
+def _work(
+    module: str, arguments: Sequence[str], env: dict[str, str], cwd: str, net: str, out: str, err: str
+) -> None:
     """Be `python -m MODULE ARGUMENTS`."""
     die_with_parent()
+    if net:
+        _enter(net)
     for number, path in [(1, out), (2, err)]:
         held = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(held, number)
         os.close(held)
     os.environ.clear()
     os.environ.update(env)
+    dask.config.update(dask.config.config, dask.config.collect_env(env))
     os.chdir(cwd)
     sys.argv = [module, *arguments]
     importlib.import_module(module).main(args=list(arguments))
+
+
+def _enter(net: str) -> None:
+    """Be on the network of a namespace; for root, before there are threads."""
+    clone_newnet, libc = 0x40000000, ctypes.CDLL(None, use_errno=True)
+    held = os.open(f"/run/netns/{net}", os.O_RDONLY)
+    if libc.setns(held, clone_newnet):
+        raise OSError(ctypes.get_errno(), "setns")
+    os.close(held)
 
 
 class Warm:
@@ -60,7 +75,9 @@ class Warm:
     cwd : Path, optional
         Where it runs.
     env : mapping, optional
-        Its environment: what modules read of it as they are loaded is not read anew.
+        Its environment: what modules read of it as they are loaded is not read anew, but what Dask does.
+    net : str
+        The network namespace it is in, by name; empty for this one's.
     """
 
     def __init__(
@@ -69,6 +86,7 @@ class Warm:
         *arguments: object,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
+        net: str = "",
     ) -> None:
         # what it has loaded lies beside this file, where a Python that is started does not look
         with mock.patch.dict(os.environ, PYTHONPATH=str(Path(__file__).parent)):
@@ -76,7 +94,7 @@ class Warm:
         self._said = Path(tempfile.mkdtemp(prefix="warm-"))
         self.args = [module, *map(str, arguments)]
         out, err = (str(self._said / name) for name in ("out", "err"))
-        words = (module, self.args[1:], dict(env or os.environ), str(cwd or Path.cwd()), out, err)
+        words = (module, self.args[1:], dict(env or os.environ), str(cwd or Path.cwd()), net, out, err)
         self._process = _CONTEXT.Process(target=_work, args=words)
         self._process.start()
         _RUNNING.append(self)
