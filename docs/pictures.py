@@ -247,6 +247,8 @@ def layers(run: str) -> None:
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     for axes, what in zip(figure.subplots(1, 3), ("speed", "share", "paths"), strict=True):
         plot.motion(run, what, ax=axes)
+        if what == "paths":
+            axes.set_aspect("equal")  # as the frame is
     figure.savefig(IMAGES / "layers.png", dpi=100)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,6 +112,13 @@ class Run:
     before: Tasks | None = None
     version: int = 0
     _since: dict[str, float] = field(default_factory=dict)
+    _untold: float = 0.0
+
+    def take(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Take in the events of a message: what tasks did since the last one is shared among its passes."""
+        self._untold = sum(float(event["seconds"]) for event in events if event["event"] == "passes")
+        for event in events:
+            self.fold(event)
 
     def fold(self, event: Mapping[str, Any]) -> None:
         """Take in an event, as the driver's observer sends it."""
@@ -143,22 +150,25 @@ class Run:
 
     def _time(self, count: int, seconds: float, step: float, rows: float) -> None:
         threads = max(1, int(self.plan.get("threads", 1)))
-        since, self._since = self._since, {}
+        part = min(1.0, seconds / self._untold) if self._untold > 0.0 else 1.0
+        since = {key: part * value for key, value in self._since.items()}
+        self._since = {key: (1.0 - part) * value for key, value in self._since.items()}
+        self._untold -= seconds
         read = min(seconds, since.get("reading", 0.0) / threads)
         compute = min(seconds - read, max(0.0, since.get("computing", 0.0)) / threads)
         reduce = min(seconds - read - compute, since.get("reducing", 0.0) / threads + step)
         spent = dict(
             zip(PARTS, (read, compute, reduce, max(0.0, seconds - read - compute - reduce)), strict=True)
         )
-        for part, value in spent.items():
-            self.seconds_total[part] += value
+        for name, value in spent.items():
+            self.seconds_total[name] += value
         size = since.get("bytes", 0.0)
         self.bytes_total += size
         while self.timings and self.timings[-1]["pass"] >= self.passes:
             self.timings.pop()
         self.timings.append(
             {"pass": float(self.passes), "seconds": seconds / count}
-            | {part: value / count for part, value in spent.items()}
+            | {name: value / count for name, value in spent.items()}
             | {
                 "rows_per_s": rows * count / seconds if seconds else 0.0,
                 "bytes_per_s": size / seconds if seconds else 0.0,
@@ -293,8 +303,7 @@ class Runs:
             run.token, run.client, run.status = str(begins["token"]), str(begins["client"]), "running"
         run.heard = at
         run.spent = float(message.get("spent", run.spent))
-        for event in message["events"]:
-            run.fold(event)
+        run.take(message["events"])
 
     def of_token(self, token: str) -> Run | None:
         """The last run of a driver."""

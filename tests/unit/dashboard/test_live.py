@@ -94,6 +94,26 @@ def test_seconds_of_a_pass_are_split(driven):
     assert (run.tasks.total, run.tasks.finished) == (2, 2)
 
 
+def test_passes_told_at_once_share_what_tasks_did(driven):
+    observer, sent, runs = driven
+    drive(observer, 0)
+    run = runs.by_id["id"]
+    for _ in range(4):
+        run.task_read(0.5, 100.0)
+        run.task_done("e-step", 1, "a", 1.5, 0.0)
+    before = len(sent)
+    for number, seconds in ((1, 1.0), (2, 1.0), (3, 2.0)):
+        observer(PassDone(number, "3-full-1", -1.0, None, True, seconds, 1000.0))
+        observer(PassTimed(number, 1, seconds, 0.0))
+        observer(Warned("Passes before it are told of by themselves."))
+    observer(Ended("complete", 12.0))
+    assert len(sent) == before + 1
+    assert [point["pass"] for point in run.timings] == [1, 2, 3]
+    assert [point["computing"] for point in run.timings] == pytest.approx([0.5, 0.5, 1.0])
+    assert [point["reading"] for point in run.timings] == pytest.approx([0.25, 0.25, 0.5])
+    assert [point["bytes_per_s"] for point in run.timings] == pytest.approx([100.0] * 3)
+
+
 def test_tasks_that_are_done_are_no_tasks_of_a_pass(driven):
     """A graph names what it needs of earlier passes; what has to be loaded for it comes first."""
     observer, _, runs = driven
