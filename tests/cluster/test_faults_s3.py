@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from harness import PATIENCE, THREADS, Hold, end, row, until
 from object_stores import BUCKET, Server, environment, proxy, weed
-from runs import assert_same_bits, blobs, command, config_file, start, store
-from warm import Warm, die_with_parent
+from runs import assert_same_bits, blobs, command, config_file, store
+from warm import Warm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
 
@@ -67,7 +67,7 @@ def held(folder, name, part, **more):
 def begun(folder, server, name):
     """Start it, and wait for a checkpoint of a pass."""
     path, env = job(folder, name), environment(server.url)
-    process = start("run", path, env=env, preexec_fn=die_with_parent)
+    process = Warm("distem.cli", "run", path, env=env)
 
     def kept():
         with contextlib.suppress(Exception):
@@ -84,13 +84,13 @@ def until_done(path, env, most=4):
     """Give the same command until it is done; return what it ended with on the way."""
     codes = []
     for _ in range(most):
-        done = command("run", path, env=env, timeout=PATIENCE)
-        assert done.returncode in (0, 75), done.stderr
-        assert "Traceback" not in done.stderr, done.stderr
-        codes.append(done.returncode)
-        if done.returncode == 0:
+        code, said = end(Warm("distem.cli", "run", path, env=env))
+        assert code in (0, 75), said
+        assert "Traceback" not in said, said
+        codes.append(code)
+        if code == 0:
             return codes
-    raise AssertionError(f"not done after {most} times: {done.stderr}")
+    raise AssertionError(f"not done after {most} times: {said}")
 
 
 def survived(folder, server, name, tally):
@@ -129,7 +129,7 @@ def test_a_driver_that_is_killed_while_it_assigns(folder, server):
     tally, name = row("S3: the driver killed in the assignment"), "assigning"
     tally.tried += 1
     hold, env = held(folder, name, "second block", cluster={"kind": "serial"}), environment(server.url)
-    process = start("run", hold.path, env=env, preexec_fn=die_with_parent)
+    process = Warm("distem.cli", "run", hold.path, env=env)
     hold.reached(process)
     end(process, kill=True)
     assert until_done(hold.path, env) == [0]
@@ -138,14 +138,12 @@ def test_a_driver_that_is_killed_while_it_assigns(folder, server):
     assert log.count("1 of 2 blocks are written already") == 1, log
 
 
-def test_eight_at_once(folder, server, monkeypatch):
+def test_eight_at_once(folder, server):
     """One runs; the others see that, and say by whom; one result."""
     tally, name = row("S3: the same run submitted 8 times at once"), "eight"
     tally.tried += 1
-    hold = held(folder, name, "M-step")
-    for key, value in environment(server.url).items():
-        monkeypatch.setenv(key, value)
-    started = [Warm("distem.cli", "run", hold.path) for _ in range(8)]
+    hold, env = held(folder, name, "M-step"), environment(server.url)
+    started = [Warm("distem.cli", "run", hold.path, env=env) for _ in range(8)]
 
     def left():
         return [process for process in started if process.poll() is None]
