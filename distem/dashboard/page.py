@@ -173,10 +173,10 @@ class Page:
     def _run(self) -> Run | None:
         """The run that was chosen, or the last one that said something."""
         runs = self._runs.by_id
-        options = [(run.id, f"{run.name} ({run.status})") for run in runs.values()]
+        options = [("", "the latest run"), *((run.id, f"{run.name} ({run.status})") for run in runs.values())]
         if options != self._choice.options:
             self._choice.options = options
-        self._choice.visible = len(options) > 1
+        self._choice.visible = len(runs) > 1
         if self._choice.value in runs:
             return runs[self._choice.value]
         return max(runs.values(), key=lambda run: run.heard, default=None)
@@ -269,7 +269,7 @@ class Page:
             (
                 "read a second",
                 short(last["bytes_per_s"], "B") if last and last["bytes_per_s"] else "–",
-                "decoded bytes" if last and last["bytes_per_s"] else "held in memory",
+                "held in memory" if run.plan.get("resident") else "decoded bytes",
             ),
             (
                 f"a {run.step} takes",

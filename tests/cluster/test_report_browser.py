@@ -26,7 +26,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FIT = {"max_passes": 25, "restarts": 2, "init_tries": 1}
+FIT = {"max_passes": 15, "restarts": 2, "init_tries": 1, "kernels": "reference"}
 
 
 @pytest.fixture(scope="module")
