@@ -40,6 +40,7 @@ class Runs(RuleBasedStateMachine):
         # number and whether it is intact, newest first: as many as are kept
         self.kept: list[list] = []
         self.complete = self.began = False
+        self.head = True  # whether it can be read
 
     @property
     def newest(self):
@@ -48,6 +49,7 @@ class Runs(RuleBasedStateMachine):
     def went(self, last):
         """Passes up to `last` were kept, from wherever it went on."""
         numbers = range(self.newest + 1, last + 1)
+        self.head |= len(numbers) > 0
         self.kept = [*([n, True] for n in reversed(numbers)), *self.kept][:2]
 
     def attempt(self, stop):
@@ -113,7 +115,7 @@ class Runs(RuleBasedStateMachine):
             self.kept = [[PASSES, True], *self.kept][:2]  # the last is kept once more when all are done
         assert manifest(self.place)["status"] == "running"
 
-    @precondition(lambda self: any(intact for _, intact in self.kept))
+    @precondition(lambda self: self.head and any(intact for _, intact in self.kept))
     @rule(how=st.sampled_from(["flip", "cut", "gone"]))
     def damage(self, how):
         index = next(i for i, (_, intact) in enumerate(self.kept) if intact)
@@ -134,7 +136,7 @@ class Runs(RuleBasedStateMachine):
         head = self.place / "checkpoint.zarr" / "head.json"
         if head.exists():
             head.write_bytes(b"{")
-            self.kept = self.kept[:]
+            self.head = False
 
     @precondition(lambda self: not self.complete)
     @rule()
