@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from distem.errors import ConfigError
 from distem.families.base import Variables
@@ -142,6 +141,8 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
     ConfigError
         The models are of different kinds or features.
     """
+    from scipy.optimize import linear_sum_assignment  # late: every run would wait for SciPy
+
     if first.kind != second.kind or (first.symbols is None) != (second.symbols is None):
         raise ConfigError(
             f"One model is of kind {first.kind}, the other of kind {second.kind}.",

@@ -13,7 +13,7 @@ import pytest
     [
         ("import distem.cli", ["numpy", "dask", "pydantic"]),
         ("import distem.execution.dask.worker", ["dask.array", "numba", "xarray", "sklearn"]),
-        ("import distem.run, distem.execution.dask", ["dask.array", "sklearn", "matplotlib"]),
+        ("import distem.run, distem.execution.dask", ["dask.array", "sklearn", "matplotlib", "scipy.optimize"]),
         ("import distem.models.mixture", ["dask", "xarray", "zarr", "sklearn", "scipy"]),
     ],
 )
