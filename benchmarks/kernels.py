@@ -313,7 +313,7 @@ TRIED = (
     "to 0.50 of oneDAL's time, the most without AVX-512. Of some 7 ns of one thread exponentials take "
     "1.4, at the rate of the multiply-adds they consist of. Tried: rooted rows, shares and distances a "
     "register at a time (7.5 to 5.8 ns), exponentials in parts of a row (nothing). (d) Spark at 8 features: "
-    "the goal was set where Spark needed 300 ns a row and component; where it needs 110 to 240, 0.02 would be "
+    "the goal was set where Spark needed 300 ns a row and component; where it needs 110 to 240, 0.02 is "
     "2.2 to 4.8 ns, and distem takes twice that. (e) scikit-learn at 64 features: 0.121 to 0.135 from run to "
     "run, as both work at the rates of products of matrices. Tiles that fit 512 KiB of second-level cache "
     "took a tenth off distem's. (f) float32 at 8 features: 1.58 to 1.75 times float64's rate, as weights and "

@@ -13,7 +13,10 @@ import pytest
     [
         ("import distem.cli", ["numpy", "dask", "pydantic"]),
         ("import distem.execution.dask.worker", ["dask.array", "numba", "xarray", "sklearn"]),
-        ("import distem.run, distem.execution.dask", ["dask.array", "sklearn", "matplotlib", "scipy.optimize"]),
+        (
+            "import distem.run, distem.execution.dask",
+            ["dask.array", "sklearn", "matplotlib", "scipy.optimize"],
+        ),
         ("import distem.models.mixture", ["dask", "xarray", "zarr", "sklearn", "scipy"]),
     ],
 )
