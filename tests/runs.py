@@ -190,7 +190,8 @@ def peak_per_worker(process: subprocess.Popen[str]) -> list[int]:
     driver = psutil.Process(process.pid)
     while process.poll() is None:
         with contextlib.suppress(psutil.Error):
-            for child in driver.children(recursive=True):
+            # its own children only: what a worker starts bears the worker's name until it is another program
+            for child in driver.children():
                 if "spawn_main" in " ".join(child.cmdline()):
                     peaks[child.pid] = max(peaks.get(child.pid, 0), _peak(child.pid))
         time.sleep(0.05)
