@@ -125,7 +125,8 @@ class Lines:
                 continue
             xs, ys = map(list, zip(*points, strict=True))
             values += ys
-            late += [y for x, y in points if x > 1 + 0.04 * last]
+            # a start far below the rest would flatten it; pairs of frames have no such start
+            late += [y for x, y in points if x > 1 + 0.04 * last or run.step == "pair"]
             rows[fit.status == "dropped"].append(
                 {
                     "xs": xs, "ys": ys, "name": name, "kind": kind(name), "colour": colours[kind(name)],

@@ -267,13 +267,15 @@ class Run:
         self._since["bytes"] = self._since.get("bytes", 0.0) + size
 
     def pace(self) -> dict[str, float]:
-        """By worker: seconds a task takes it, against the median worker's; of the last pass and this one."""
+        """By worker: seconds a task takes it, against the median worker's; of this pass and one like it."""
         done: dict[str, int] = {}
         seconds: dict[str, float] = {}
         for of in (self.before, self.tasks):
-            for worker, count in (of.done if of is not None else {}).items():
+            if of is None or self.tasks is None or of.name != self.tasks.name:
+                continue  # other tasks take another time
+            for worker, count in of.done.items():
                 done[worker] = done.get(worker, 0) + count
-                seconds[worker] = seconds.get(worker, 0.0) + (of.seconds[worker] if of is not None else 0.0)
+                seconds[worker] = seconds.get(worker, 0.0) + of.seconds[worker]
         each = {worker: seconds[worker] / count for worker, count in done.items() if count}
         middle = statistics.median_low(list(each.values())) if each else 0.0
         return {worker: value / middle if middle > 0.0 else 1.0 for worker, value in each.items()}

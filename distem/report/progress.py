@@ -165,6 +165,9 @@ def criterion(run: Found, name: str, asked: str) -> Picture | None:
     if not known.any():
         return None
     above = value - value[known].min()
+    error = np.zeros(len(value))
+    if name == "cv" and "cv_se" in table:
+        error = np.nan_to_num(np.asarray(table["cv_se"].values, dtype=np.float64))
     components = np.asarray(table["components"].values, dtype=np.float64)
     kinds = np.array(run.variants)
     chosen = np.asarray(table["chosen"].values, dtype=bool)
@@ -204,19 +207,19 @@ def criterion(run: Found, name: str, asked: str) -> Picture | None:
             markeredgewidth=2.0,
             markeredgecolor=ink("accent"),
         )
-        high = float(above[known].max()) or 1.0
-        axes.set_ylim(-0.07 * high, 1.07 * high)
+        low, high = float((above - error)[known].min()), float((above + error)[known].max()) or 1.0
+        axes.set_ylim(low - 0.07 * (high - low), high + 0.07 * (high - low))
         axes.set_xlim(components.min() - 0.5, components.max() + 0.5)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter(tick_labels())
         if len(ends) > 1:
             _kinds(axes, ends, high)
         label(axes, f"{run.part}s", f"{CRITERIA[name]} above the least")
-        if "cv_se" in table and name == "cv":
+        if error.any():
             axes.errorbar(
                 components[known],
                 above[known],
-                np.asarray(table["cv_se"].values, dtype=np.float64)[known],
+                error[known],
                 linestyle="",
                 ecolor=ink("soft"),
                 elinewidth=1.0,

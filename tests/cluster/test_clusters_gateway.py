@@ -7,8 +7,9 @@ import sys
 from contextlib import suppress
 
 import pytest
+from following import block, configs, follow
 from harness import free_port, listens, row, until
-from runs import command
+from runs import command, manifest
 
 pytest.importorskip("dask_gateway_server", reason="needs dask-gateway-server[local]")
 pytest.importorskip("dask_gateway", reason="needs the extra gateway")
@@ -84,3 +85,15 @@ def test_a_wrong_password_is_said(job, gateway):
     assert done.returncode == 2, done.stderr
     assert "cluster.auth" in done.stderr
     assert "wrong-3c" not in done.stderr
+
+
+def test_the_docs_can_be_followed(gateway, tmp_path):
+    tally = row("gateway: the docs' commands")
+    tally.tried += 1
+    path = configs(tmp_path) / "configs" / "clusters" / "gateway.yaml"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("http://127.0.0.1:8000", gateway), encoding="utf-8"
+    )
+    follow(block("clusters.md", "GATEWAY_PASSWORD").replace("…", PASSWORD), tmp_path)
+    assert manifest(tmp_path / "configs" / "runs" / "flights-gateway")["status"] == "complete"
+    tally.survived += 1

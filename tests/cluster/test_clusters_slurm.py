@@ -1,8 +1,9 @@
 """Workers that are jobs of a real Slurm with one node."""
 
 import pytest
+from following import block, configs, follow
 from harness import at_pass, end, row, said, until
-from runs import command
+from runs import command, manifest
 
 pytest.importorskip("dask_jobqueue", reason="needs the extra slurm")
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(900)]
@@ -70,3 +71,12 @@ def test_what_slurm_refuses_and_a_queue_that_is_full_are_said(job, slurm, folder
     assert waited.returncode == 75, waited.stderr
     assert "of the 2 workers of cluster.adapt.minimum after 15 s" in waited.stderr
     until(lambda: not said(slurm, "squeue", "-h", "-t", "R,PD"), "an empty queue", every=0.2)
+
+
+def test_the_docs_can_be_followed(slurm, folder):
+    tally = row("Slurm's jobs as workers: the docs' commands")
+    tally.tried += 1
+    follow(block("clusters.md", "clusters/slurm.yaml"), configs(folder), slurm)
+    assert manifest(folder / "configs" / "runs" / "flights-slurm")["status"] == "complete"
+    tally.survived += 1
+    until(lambda: not jobs(slurm), "the end of the workers' jobs", every=0.2)

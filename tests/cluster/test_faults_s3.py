@@ -3,13 +3,15 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 
 import numpy as np
 import pytest
+from following import block, follow
 from harness import PATIENCE, THREADS, Hold, end, row, until
-from object_stores import BUCKET, Server, environment, proxy, weed
+from object_stores import BUCKET, KEY, SECRET, Server, environment, proxy, weed
 from runs import assert_same_bits, blobs, command, config_file, store
 from warm import Warm
 
@@ -122,6 +124,28 @@ def test_a_driver_that_is_killed(folder, server):
     compared = command("compare", *words, env=env)
     assert compared.returncode == 0, compared.stderr
     assert command("report", words[0], env=env).stdout.strip() == f"{words[0]}/report.html"
+
+
+def test_the_docs_can_be_followed(folder, server, tmp_path):
+    """With the keys, the address and the bucket of this server."""
+    tally = row("S3: the docs' commands")
+    tally.tried += 1
+    text = block("nightly.md", "AWS_ENDPOINT_URL")
+    last_night = job(folder, "last-night", output__path=f"s3://{BUCKET}/runs/last-night")
+    assert end(Warm("distem.cli", "run", last_night, env=environment(server.url)))[0] == 0
+    shutil.copy(job(folder, "tonight"), tmp_path)
+    for told, mine in (
+        ("AWS_ACCESS_KEY_ID=…", f"AWS_ACCESS_KEY_ID={KEY}"),
+        ("AWS_SECRET_ACCESS_KEY=…", f"AWS_SECRET_ACCESS_KEY={SECRET}"),
+        ("eu-central-1", "us-east-1"),
+        ("https://s3.example.org", server.url),
+        ("s3://bucket/", f"s3://{BUCKET}/"),
+    ):
+        assert told in text
+        text = text.replace(told, mine)
+    out = follow(text, tmp_path)
+    assert f"s3://{BUCKET}/runs/tonight/report.html" in out
+    tally.survived += 1
 
 
 def test_a_driver_that_is_killed_while_it_assigns(folder, server):

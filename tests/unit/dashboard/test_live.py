@@ -137,6 +137,19 @@ def test_a_slow_worker_straggles(driven):
     assert run.stragglers() == ["d"]
 
 
+def test_a_worker_that_alone_does_tasks_of_a_kind_is_not_slow(driven):
+    """The others did tasks of another kind, which take less."""
+    observer, _, runs = driven
+    drive(observer, 0)
+    run = runs.by_id["id"]
+    run.task_expected("draw", 1, 2)
+    for worker in ("a", "b"):
+        run.task_done("draw", 1, worker, 0.1, 0.0)
+    run.task_expected("e-step", 2, 1)
+    run.task_done("e-step", 2, "a", 3.0, 0.0)
+    assert run.stragglers() == []
+
+
 def test_a_run_that_goes_on_takes_up_where_it_was(driven):
     observer, sent, runs = driven
     drive(observer, 5)
