@@ -28,6 +28,7 @@ SECTIONS = (
     "dimensions",
     "scaling",
     "raster",
+    "page",
 )
 """In the order of RESULTS.md."""
 

@@ -260,6 +260,15 @@ class Job:
         r.repeated += len(passes) - len(set(passes))
         r.survived += 1
 
+    def released(self, name: str, r: Row, hold: Hold, process: Process) -> None:
+        """Let a run go on that was held; it is done, if need be by the same command again."""
+        hold.release()
+        code, err = end(process)
+        assert code in (0, 75), err
+        if code:
+            self.until_done(hold.path)
+        self.survived(name, r)
+
     def until_done(self, path: Path, most: int = 3) -> None:
         """Give the same command until it is done; it may end with 75 on the way, and with nothing else."""
         for _ in range(most):

@@ -1,7 +1,7 @@
 """A worker killed in each part of a run, with a nanny and without; the driver waits until the blow falls."""
 
 import pytest
-from harness import LOCAL, Job, dask_cluster, end, free_port, row, workers_of
+from harness import LOCAL, Job, dask_cluster, free_port, row, workers_of
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow_cluster, pytest.mark.timeout(600)]
 PARTS = ["reading", "seeding", "E-step", "reduction", "M-step", "assignment", "finalising"]
@@ -23,7 +23,7 @@ def test_a_worker_with_a_nanny(wide, part):
     process = wide.start(hold.path)
     hold.reached(process)
     workers_of(process)[0].kill()
-    finish(wide, name, tally, hold, process)
+    wide.released(name, tally, hold, process)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -36,13 +36,4 @@ def test_a_worker_without_a_nanny(wide, tmp_path, part):
         process = wide.start(hold.path)
         hold.reached(process)
         workers[0].kill()
-        finish(wide, name, tally, hold, process)
-
-
-def finish(job, name, tally, hold, process):
-    hold.release()
-    code, err = end(process)
-    assert code in (0, 75), err
-    if code:
-        job.until_done(hold.path)
-    job.survived(name, tally)
+        wide.released(name, tally, hold, process)

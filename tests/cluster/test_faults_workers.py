@@ -21,12 +21,7 @@ def test_two_workers_killed_at_once(job):
     assert len(both) == 2
     for worker in both:
         worker.kill()
-    hold.release()
-    code, err = end(process)
-    assert code in (0, 75), err
-    if code:
-        job.until_done(hold.path)
-    job.survived(name, tally)
+    job.released(name, tally, hold, process)
 
 
 def test_the_scheduler_killed_and_restarted(job, tmp_path):
