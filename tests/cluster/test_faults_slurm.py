@@ -3,6 +3,7 @@
 import re
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,9 @@ def test_a_job_is_queued_again_and_goes_on(job, slurm, tmp_path, fault):
     until(lambda: hold.on.exists() or state(slurm, number) != "RUNNING", "what ends the job")
     hold.release()
     until(lambda: state(slurm, number) == "PENDING", "a job queued again", every=0.1)
+    # what a node ended it does not start again within the same second: "credential revoked", and the job fails
+    over = time.time() + 2.0
+    until(lambda: time.time() > over, "two seconds", every=0.1)
     if fault == "node drained":
         said(slurm, "scontrol", "update", f"JobId={number}", "StartTime=now")
         until(lambda: "drained" in said(slurm, "sinfo", "-h", "-o", "%T"), "a node without jobs", every=0.1)
