@@ -61,7 +61,7 @@ def test_a_job_is_queued_again_and_goes_on(job, slurm, tmp_path, fault):
     until(lambda: hold.on.exists() or state(slurm, number) != "RUNNING", "what ends the job")
     hold.release()
     until(lambda: state(slurm, number) == "PENDING", "a job queued again", every=0.1)
-    # what a node ended it does not start again within the same second: "credential revoked", and the job fails
+    # what a node ended it does not start again in the same second (credential revoked: the job fails)
     over = time.time() + 2.0
     until(lambda: time.time() > over, "two seconds", every=0.1)
     if fault == "node drained":
