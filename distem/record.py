@@ -139,6 +139,7 @@ def outcome(session: Session, fitted: Fitted) -> dict[str, Any]:
         | ({"sample_first": session.sampled} if session.sampled else {})
         | ({} if rule is None else {"drop": {"rule": rule.rule, "dropped": fitted.dropped}}),
         "data": session.source.describe() | session.facts,
+        "files": None if session.unchanged is None else session.unchanged.stamp,
         "identity": session.identity,
     }
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from distem.config import Config
 from distem.data.folder import RunFolder
+from distem.data.lease import Lease
 from distem.data.remote_folder import run_folder
 from distem.data.results import writing
 from distem.data.source import Source
+from distem.data.unchanged import Unchanged
 from distem.errors import (
     AlreadyRunning,
     ConfigError,
@@ -26,7 +28,7 @@ from distem.jobs import built_in_pipelines, pipeline
 from distem.monitor.log import JsonLog
 from distem.promise import make, open_data, plan
 from distem.record import Summary, begun, failure, last_words, outcome, planned, summary_of
-from distem.signals import Interrupts
+from distem.signals import Interrupts, nothing
 from distem.stages import Fitted, Session
 
 __all__ = ["Summary", "built_in_pipelines", "pipeline", "plan", "run"]
@@ -70,7 +72,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         hear = _all(tell, told.append)
         with interrupts.here():  # another host's lease is watched for a while
             stack.enter_context(lease)
-        stack.callback(_sent, folder)
+        stack.callback(_sent, folder, lease)
         if not fresh and (done := _complete(folder, config)) is not None:
             return _left_alone(folder, done, config, tell)  # by whoever held the folder until now
         with interrupts.here():
@@ -101,14 +103,27 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
     return _ended(manifest, folder, config) if manifest else summary
 
 
-def _sent(folder: RunFolder) -> None:
+def _sent(folder: RunFolder, lease: Lease) -> None:
     """Put the last of the log where it belongs; if that cannot be, whatever ended the run says more."""
-    with suppress(StoreError):
+    with suppress(StoreError, AlreadyRunning, OSError):
+        lease.confirm()
         folder.send()
 
 
 def _left_alone(folder: RunFolder, manifest: dict[str, Any], config: Config, tell: Observer) -> Summary:
-    """A complete run is left as it is, but for what was killed just before it ended."""
+    """A complete run is left as it is, but for what was killed just before it ended.
+
+    Raises
+    ------
+    RunFolderError
+        Its data is not what it was: without an error a job that runs every night would be done for ever.
+    """
+    now = Unchanged.now(config.locate(config.data.path), str(folder.path)).stamp
+    if None not in (now, was := manifest.get("files")) and now != was:
+        raise RunFolderError(
+            f"{folder.where} is complete, but files of {config.data.path} were changed since.",
+            "Choose another output.path for the new data, or run it again with --fresh.",
+        )
     tell(Note(f"{folder.where} is already complete; --fresh runs it again"))
     folder.checkpoints().remove()
     folder.lock().sweep()
@@ -197,10 +212,12 @@ def _attempt(
     folder.write_manifest(manifest | {"status": "running", "seconds": time.monotonic() - started})
     ended: dict[str, Any] = {}
 
+    def now(how: dict[str, Any]) -> dict[str, Any]:
+        return manifest | {"seconds": time.monotonic() - started, "warnings": session.warnings, **how}
+
     def out_of_time() -> None:
         error = Interrupted("The run was ended by a signal, and its grace time was over.")
-        seconds = {"seconds": time.monotonic() - started}
-        folder.write_manifest(manifest | seconds | failure("interrupted", error, config))
+        _say_how(session, now(failure("interrupted", error, config)))
         session.lease.release()
 
     interrupts.last_words = out_of_time
@@ -212,27 +229,43 @@ def _attempt(
         session.observe(planned(session))
         try:
             # a full disk is told apart in here, where the manifest can still say so
-            with session.resources, writing(folder.where):
-                fitted = _fitted(work.run(session), config)
-            ended = {"status": "complete", "exit": 0, **outcome(session, fitted)}
-            if config.fit.require_convergence and not fitted.fit.reason.converged:
-                ended["exit"] = NotConvergedError.exit_code
+            with writing(folder.where):
+                with session.resources:
+                    fitted = _fitted(work.run(session), config)
+                ended = {"status": "complete", "exit": 0, **outcome(session, fitted)}
+                if config.fit.require_convergence and not fitted.fit.reason.converged:
+                    ended["exit"] = NotConvergedError.exit_code
+                session.lease.confirm()
+                interrupts.last_words = nothing  # from here on a signal ends a run that is complete
+                folder.write_manifest(now(ended))
         except BaseException as error:
             status = "interrupted" if isinstance(error, Interrupted) else "failed"
             if isinstance(error, StoreError):
                 folder.hurry()  # what did not answer for so long is not waited for again
             ended = failure(status, error, config)
+            _say_how(session, now(ended))
             raise
         finally:
-            seconds = time.monotonic() - started
-            manifest |= {"seconds": seconds, "warnings": session.warnings, **ended}
-            last_words(folder, manifest)
+            manifest = now(ended)
             with suppress(OSError):  # a full disk has no room for the last line either
-                session.observe(Ended(str(manifest["status"]), seconds, str(ended.get("error", ""))))
+                session.observe(
+                    Ended(str(manifest["status"]), manifest["seconds"], str(ended.get("error", "")))
+                )
         session.checkpoints.remove()
         if config.output.report:
             _draw(session, manifest)
     return summary_of(manifest, folder)
+
+
+def _say_how(session: Session, manifest: dict[str, Any]) -> None:
+    """Write how a run ended that did not complete; nothing, where the folder is another process's by now."""
+    try:
+        session.lease.confirm()
+    except AlreadyRunning:
+        return
+    except (OSError, StoreError):
+        pass  # no room for a lease, or no answer: last words make room, and ask once more
+    last_words(session.folder, manifest)
 
 
 def _let_watch(session: Session, until: ExitStack, observers: tuple[Observer, ...]) -> None:

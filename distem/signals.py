@@ -23,7 +23,7 @@ LAST_WORDS = 3.0
 """Seconds for what is said when the grace time is over."""
 
 
-def _nothing() -> None:
+def nothing() -> None:
     """Say nothing more."""
 
 
@@ -39,7 +39,7 @@ class Interrupts:
     """
 
     def __init__(self, grace: float = 20.0, leave: Callable[[int], None] = os._exit) -> None:
-        self.last_words: Callable[[], None] = _nothing
+        self.last_words: Callable[[], None] = nothing
         self._grace, self._leave = grace, leave
         self._received: str | None = None
         self._open = False

@@ -133,6 +133,7 @@ def finalise(path: str, storage_options: Mapping[str, Any] | None = None) -> Non
         root.attrs.put(about)
         # without it xarray warns that opening is slow
         _consolidate(path, storage_options)
+        _sync(path)  # the mark as well: what the run could go on from is removed next
 
 
 def status(path: str, storage_options: Mapping[str, Any] | None = None) -> str | None:
@@ -156,13 +157,16 @@ def attempt(path: str) -> str | None:
 
 
 def _sync(path: str) -> None:
-    """Have all that was written on the disk before the result is called complete."""
+    """Have all that was written on the disk."""
     if not is_url(path):
         handle = os.open(path, os.O_RDONLY)
         try:
             libc = ctypes.CDLL(None, use_errno=True)
-            if not hasattr(libc, "syncfs") or libc.syncfs(handle) != 0:
+            if not hasattr(libc, "syncfs"):
                 os.sync()
+            elif libc.syncfs(handle) != 0:  # what was written may not be there
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code), path)
         finally:
             os.close(handle)
 

@@ -8,6 +8,8 @@ silence. Both are looked for where they can be named: in sizes and times of file
 from __future__ import annotations
 
 import glob
+import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,6 +48,12 @@ class Unchanged:
     def now(cls, path: str, but: str) -> Unchanged:
         """Look at the files of a path, folder or pattern; those behind a URL are not looked at."""
         return cls(path, _look(path, but), but)
+
+    @property
+    def stamp(self) -> str | None:
+        """What tells these files from others, or later ones; None where none are looked at."""
+        told = sorted((os.path.relpath(name, self.path), *was) for name, was in self.seen.items())
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest() if told else None
 
     def require(self) -> None:
         """Look again.
