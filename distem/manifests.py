@@ -99,9 +99,13 @@ def _inside(config: Config, cluster: KubernetesConfig) -> str:
 
 
 def _check_places(config: Config) -> None:
-    places = {"data.path": config.data.path, "output.path": config.output.path}
+    places = {"data.path": config.data.path, "output.path": config.output.path or f"runs/{config.name}"}
+    if isinstance(config.fit.init, str) and "/" in config.fit.init:
+        places["fit.init"] = config.fit.init
+    if config.output.match is not None:
+        places["output.match"] = config.output.match
     for key, place in places.items():
-        if place is not None and not (URL.match(place) or Path(place).is_absolute() or "${env:" in place):
+        if not (URL.match(place) or Path(place).is_absolute() or "${env:" in place):
             raise ConfigError(
                 f"{key} is {place}, a path relative to the config, which pods do not see.",
                 "Write a URL, or a path below /data, where cluster.volume_claim is mounted.",

@@ -98,7 +98,9 @@ def loads(
 
 def _label(assignment: str) -> str | None:
     # these values may be secrets, and labels stand in messages
-    secret = any(word in assignment for word in ("storage_options", "security")) or has_password(assignment)
+    secret = any(word in assignment for word in ("storage_options", "security", "password")) or has_password(
+        assignment
+    )
     return f"--set {assignment.partition('=')[0].strip()}=…" if secret else None
 
 

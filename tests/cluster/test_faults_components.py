@@ -73,7 +73,7 @@ def test_a_file_that_changes_between_passes(plain):
     with flipped(folder / "data.zarr" / "b" / "c" / "3"):
         code, err = end(process)
     assert code == 3, err
-    assert "b" in err
+    assert "chunk 3 of 'b' was changed" in err
     assert "Traceback" not in err
     again = command("run", path)
     assert again.returncode == 0, again.stderr

@@ -42,6 +42,9 @@ def test_the_driver_reads_a_config_that_is_whole_and_repeats_on_75_only():
 
 def test_what_pods_do_not_see_is_refused():
     assert "/data" in made("output.path=runs/x", code=2)
+    assert "output.path is runs/" in made("output.path=null", code=2)
+    assert "fit.init is ./runs/last" in made("fit.init=./runs/last", code=2)
+    assert "output.match is ./runs/last" in made("output.match=./runs/last", code=2)
     assert "kubernetes only" in made("cluster={kind: serial}", code=2)
 
 

@@ -541,6 +541,14 @@ def test_a_password_in_a_url_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) 
     loads(SHORT, overrides=["data.path=https://me:${env:T_PASSWORD}@host/x.npy"])
 
 
+def test_a_password_in_an_override_is_refused_unseen() -> None:
+    gateway = "kind: gateway, address: 'http://h', adapt: {minimum: 1, maximum: 2}"
+    message = refused(SHORT, f"cluster={{{gateway}, password: {CANARY}}}")
+    assert "${env:NAME}" in message
+    assert CANARY not in message
+    assert CANARY not in refused(SHORT, f"cluster.password={CANARY}")
+
+
 def test_storage_options_take_what_fsspec_takes() -> None:
     text = SHORT.replace("kind: npy, path: x.npy", "kind: zarr, path: s3://b/x.zarr")
     config = loads(text, overrides=["data.storage_options={anon: true, token: anon, n: 3, k: {a: b}}"])
