@@ -10,8 +10,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,11 @@ CONTENTS = (
     ".lease",
 )
 LOCKS = (".lock", ".lease")
+MOST_TEXT = 1 << 26
+"""Bytes of a file that is read whole; the log is not."""
+MOST_LINE = 1 << 20
+"""Bytes of a line of the log."""
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -102,11 +108,35 @@ class RunFolder:
         return any((self.path / name).exists() for name in (CHECKPOINT, RESULT))
 
     def read(self, name: str) -> str | None:
-        """Return the text of a file, or None where there is none."""
+        """Return the text of a file, or None where there is none.
+
+        Raises
+        ------
+        RunFolderError
+            It has more than `MOST_TEXT` bytes.
+        """
         try:
-            return (self.path / name).read_text(encoding="utf-8", errors="replace")
+            with (self.path / name).open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > MOST_TEXT:
+                    raise self._too_large(name)
+                return file.read(size).decode("utf-8", "replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def lines(self, name: str) -> Iterator[str]:
+        """The lines of a file of any length, one by one; none where there is none."""
+        try:
+            with (self.path / name).open("rb") as file:
+                yield from lines_of(iter(partial(file.read, _PIECE), b""))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+
+    def _too_large(self, name: str) -> RunFolderError:
+        return RunFolderError(
+            f"{self.where}/{name} has more than the {MOST_TEXT:,} bytes it can.",
+            "Use a run folder you trust, or choose another output.path.",
+        )
 
     def write(self, name: str, text: str) -> str:
         """Replace a file; return where it is."""
@@ -135,7 +165,7 @@ class RunFolder:
             return None
         try:
             manifest = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RunFolderError(
                 f"{self.where}/{MANIFEST} is not a manifest: {error}.",
                 "Move the folder away or choose another output.path.",
@@ -222,6 +252,21 @@ class RunFolder:
     ) -> CheckpointStore:
         """The run's state while it is unfinished; see `CheckpointStore`."""
         return CheckpointStore(self.store, fence=fence, warn=warn, prefix=f"{CHECKPOINT}/")
+
+
+def lines_of(pieces: Iterable[bytes]) -> Iterator[str]:
+    """Lines of a text that comes in pieces; those of more than `MOST_LINE` bytes are left out."""
+    held, skipped = b"", False
+    for piece in pieces:
+        *whole, held = (held + piece).split(b"\n")
+        for line in whole:
+            if not skipped and len(line) <= MOST_LINE:
+                yield line.decode("utf-8", "replace")
+            skipped = False
+        if len(held) > MOST_LINE:
+            held, skipped = b"", True
+    if held and not skipped:
+        yield held.decode("utf-8", "replace")
 
 
 __all__ = ["LOCKS", "RunFolder", "write_atomically"]

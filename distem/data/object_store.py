@@ -173,6 +173,11 @@ class RemoteStore:
             return None
         raise TooLargeError(f"{self.where}/{name} has {size:,} bytes, more than the {most:,} it can.")
 
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """An object in pieces, as they come; none where there is no object."""
+        with suppress(FileNotFoundError), self._asking() as store:
+            yield from map(bytes, store.get(name).stream())
+
     def has(self, name: str) -> bool:
         """Whether there is an object of that name."""
         try:

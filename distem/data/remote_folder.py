@@ -16,10 +16,10 @@ from pathlib import Path
 
 from distem.data.checkpoint import CheckpointStore, no_fence, unheard
 from distem.data.files import is_url
-from distem.data.folder import CHECKPOINT, CONTENTS, LOCKS, MANIFEST, RunFolder
+from distem.data.folder import CHECKPOINT, CONTENTS, LOCKS, MANIFEST, MOST_TEXT, RunFolder, lines_of
 from distem.data.object_store import SCHEME, RemoteStore, is_objects
 from distem.data.results import holds
-from distem.errors import ConfigError
+from distem.errors import ConfigError, TooLargeError
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,22 @@ class RemoteFolder(RunFolder):
         return self.store.has(f"{CHECKPOINT}/zarr.json") or holds(self.result, "zarr.json")
 
     def read(self, name: str) -> str | None:
-        """Return the text of an object, or None where there is none."""
-        found = self.store.get(name)
+        """Return the text of an object, or None where there is none.
+
+        Raises
+        ------
+        RunFolderError
+            It has more than `MOST_TEXT` bytes.
+        """
+        try:
+            found = self.store.get(name, MOST_TEXT)
+        except TooLargeError as error:
+            raise self._too_large(name) from error
         return None if found is None else found[0].decode("utf-8", "replace")
+
+    def lines(self, name: str) -> Iterator[str]:
+        """The lines of an object of any length, one by one; none where there is none."""
+        return lines_of(self.store.pieces(name))
 
     def write(self, name: str, text: str) -> str:
         """Replace an object; return where it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,8 @@ from distem.families.base import Family, family
 from distem.types import Float64, Ints
 
 GROUPS = ("model", "trace", "selection", "sample")
+TOLD = ("phase", "collapsed", "candidate", "dropped")
+"""Events that are told of: a log has many more, one for each pass."""
 UNSURE = 0.2
 """A row with more uncertainty than this counts as unsure."""
 
@@ -35,7 +37,7 @@ class Found:
     config : str
         The resolved config, as YAML.
     events : tuple of mapping
-        The log; lines that cannot be read are left out.
+        Those of the log that are told of; lines that cannot be read are left out.
     model, trace, selection, sample : Dataset
         The groups of the result, in memory.
     folder : str
@@ -250,7 +252,7 @@ def read(folder: str | Path | RunFolder) -> Found:
     if config is None:  # the manifest holds the same
         config = json.dumps(manifest.get("config", {}), indent=2, sort_keys=True, ensure_ascii=False)
     model, trace, selection, sample = groups.values()
-    events = _events(run.read(run.log.name) or "")
+    events = _events(run.lines(run.log.name))
     return Found(manifest, config, events, model, trace, selection, sample, run.where)
 
 
@@ -270,14 +272,14 @@ def _group(run: RunFolder, name: str) -> xr.Dataset:
         return held.load()
 
 
-def _events(text: str) -> tuple[Mapping[str, Any], ...]:
+def _events(lines: Iterable[str]) -> tuple[Mapping[str, Any], ...]:
     events = []
-    for line in text.splitlines():
+    for line in lines:
         try:
             event = json.loads(line)
-        except json.JSONDecodeError:  # the line a crash cut short
+        except (ValueError, RecursionError):  # the line a crash cut short
             continue
-        if isinstance(event, dict):
+        if isinstance(event, dict) and event.get("event") in TOLD:
             events.append(event)
     return tuple(events)
 

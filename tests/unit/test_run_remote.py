@@ -74,6 +74,7 @@ def test_killed_and_gone_on_with_it_has_the_bits_of_a_local_run(bucket, local, t
     passes = [e["pass"] for e in map(json.loads, at.get("log.jsonl")[0].splitlines()) if e["event"] == "pass"]
     assert passes == [1, 2, 3, *range(5, 13)]  # what stopped it heard of pass 4 before the log
     assert read(URL).k == 3
+    assert [e["phase"] for e in read(URL).events if e["event"] == "phase"][-1] == "finalise"
     assert FittedModel.load(URL).k == 3
     compared = CliRunner().invoke(main, ["compare", URL, str(local / "run"), "--fail-over", "1e-6"])
     assert compared.exit_code == 0, compared.output

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
 import subprocess
@@ -18,11 +19,13 @@ from runs import blobs, config, config_file, dataset, snapshot, store
 from distem._text import printable
 from distem.cli import main
 from distem.config import load
+from distem.data.folder import MOST_TEXT
 from distem.data.open import open_source
 from distem.data.results import write_group
 from distem.data.safety import _unfolded, refuse_code
 from distem.errors import ConfigError, DataError
 from distem.fitted import FittedModel
+from distem.report.reading import read
 from distem.run import run
 
 CANARY = "canary-91c4e"
@@ -153,6 +156,48 @@ def test_a_bomb_is_refused_in_bounded_memory(done, tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 1 << 24
+
+
+@pytest.fixture
+def theirs(done, tmp_path):
+    """A complete run that came from somewhere."""
+    shutil.copytree(done / "run", tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def refused(done, theirs, code, *words):
+    """Neither the report nor a comparison takes it, and both say why in a sentence."""
+    for arguments in (["report", theirs], ["compare", done / "run", theirs]):
+        result = CliRunner().invoke(main, [*map(str, arguments)])
+        assert result.exit_code == code, result.output
+        assert all(word in result.stderr for word in words), result.stderr
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "config.yaml"])
+def test_files_that_are_read_whole_have_a_limit(done, theirs, name):
+    os.truncate(theirs / name, MOST_TEXT + 1)
+    refused(done, theirs, 2, name, f"more than the {MOST_TEXT:,} bytes")
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"a":' * 200_000, f"[{'1' * 10_000}]"], ids=len)
+def test_manifests_that_break_a_reader_are_none(done, theirs, text):
+    (theirs / "manifest.json").write_text(text, encoding="utf-8")
+    refused(done, theirs, 2, "is not a manifest")
+
+
+def test_a_log_of_any_length_is_read_in_little_memory(theirs):
+    told = read(theirs).events
+    log = theirs / "log.jsonl"
+    text = log.read_text(encoding="utf-8")
+    with log.open("w", encoding="utf-8") as file:
+        for _ in range(MOST_TEXT >> 20):
+            file.write("x" * (1 << 20))
+        file.write("\n" + "[" * 200_000 + "\n" + '{"event": "pass"}\n' * 100_000 + text)
+    tracemalloc.start()
+    assert read(theirs).events == told != ()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_791, 65_792, 1 << 20])
