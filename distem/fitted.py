@@ -15,9 +15,9 @@ import xarray as xr
 
 from distem._version import __version__
 from distem.data.object_store import fetch, is_objects
-from distem.data.safety import MOST_MODEL_BYTES, require_harmless_model
+from distem.data.safety import MOST_GROUP_BYTES, require_harmless_group
 from distem.data.transform import Transform
-from distem.errors import ConfigError
+from distem.errors import ConfigError, DataError
 from distem.families.base import Described, Facts, Family, Variables, family
 from distem.models.base import Model
 from distem.types import Assignment, Float64, Rows
@@ -151,10 +151,19 @@ class FittedModel:
         ------
         ConfigError
             The dataset holds no model of a kind this version knows.
+        DataError
+            What it says of its data cannot be read.
         """
         attrs = dataset.attrs
         kind = str(attrs.get("kind"))
         model = family(kind).model(attrs)
+        try:
+            said = {name: json.loads(attrs[name]) for name in ("transform", "feature_attrs", "source")}
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(
+                f"What the model says of its data cannot be read: {type(error).__name__}: {error}.",
+                "Use a run folder you trust.",
+            ) from error
 
         def behind(prefix: str) -> dict[str, Float64]:
             return {
@@ -166,10 +175,10 @@ class FittedModel:
         return cls(
             model=model,
             params=model.from_arrays(behind(SCALED)),
-            transform=Transform.from_description(json.loads(attrs["transform"])),
+            transform=Transform.from_description(said["transform"]),
             features=tuple(str(f) for f in dataset["feature"].values),
-            feature_attrs=json.loads(attrs["feature_attrs"]),
-            source=json.loads(attrs["source"]),
+            feature_attrs=said["feature_attrs"],
+            source=said["source"],
             kind=kind,
             facts=behind(FACT),
         )
@@ -185,13 +194,13 @@ class FittedModel:
         """
         if is_objects(str(path)):
             with TemporaryDirectory(prefix="distem-") as scratch:
-                if fetch(f"{path}/result.zarr", Path(scratch), MOST_MODEL_BYTES, "model"):
+                if fetch(f"{path}/result.zarr", Path(scratch), MOST_GROUP_BYTES, "model"):
                     return cls.load(scratch)
             raise ConfigError(f"{path} holds no fitted model.", "Give the folder of a complete run.")
         path = Path(path)
         for store in (path / "result.zarr" / "model", path / "model", path):
             if (store / "zarr.json").exists():
-                require_harmless_model(store)
+                require_harmless_group(store)
                 with xr.open_zarr(store, consolidated=False) as dataset:
                     return cls.from_dataset(dataset.load())
         raise ConfigError(

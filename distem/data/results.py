@@ -12,6 +12,8 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +23,10 @@ import zarr
 from distem.data._encoding import codecs, target_values
 from distem.data._names import plain_attrs
 from distem.data.files import is_url
-from distem.data.object_store import RemoteStore, is_objects, objects, reaching
-from distem.data.safety import require_group_name
+from distem.data.object_store import RemoteStore, fetch, is_objects, objects, reaching
+from distem.data.safety import MOST_GROUP_BYTES, require_group_name, require_harmless_group
 from distem.data.source import reason
-from distem.errors import DataError, Interrupted
+from distem.errors import DataError, Interrupted, TooLargeError
 
 GROUP = "assignment"
 
@@ -219,6 +221,29 @@ def group(path: str, name: str, **more: Any) -> xr.Dataset | None:
             return None
         held: xr.Dataset = xr.open_zarr(place(path), group=name, consolidated=False, chunks=None, **more)
         return held
+
+
+def loaded(path: str, name: str) -> xr.Dataset | None:
+    """Return a small group in memory, after a look at what it says it holds; None where there is none.
+
+    Raises
+    ------
+    DataError
+        It is larger or other than distem writes them.
+    """
+    if is_objects(path):
+        with TemporaryDirectory(prefix="distem-") as scratch:
+            try:
+                fetch(path, Path(scratch), MOST_GROUP_BYTES, name)
+            except TooLargeError as error:
+                raise DataError(error.fact, "Use a run folder you trust.") from error
+            return loaded(scratch, name)
+    if not holds(path, f"{name}/zarr.json"):
+        return None
+    require_harmless_group(Path(path) / name)
+    with xr.open_zarr(path, group=name, consolidated=False, chunks=None, decode_times=False) as held:
+        small: xr.Dataset = held.load()
+    return small
 
 
 def open_root(path: str, storage_options: Mapping[str, Any] | None) -> zarr.Group:

@@ -12,11 +12,11 @@ from distem.errors import ConfigError, DataError
 
 SCHEMES = ("s3", "gs", "gcs", "az", "abfs", "abfss", "http", "https", "memory")
 """What data may be read from besides files; nothing that runs or unpacks anything on the way."""
-MOST_MODEL_BYTES = 1 << 30
+MOST_GROUP_BYTES = 1 << 30
 MOST_FACTS = 1 << 24
 _GROUP = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 _ENOUGH = 16
-"""So many times its size may a chunk of a model unfold: numbers do not compress like a bomb."""
+"""So many times its size may a chunk of texts unfold: numbers do not compress like a bomb."""
 _NAMED = ("bytes", "crc32c", "zstd", "vlen-utf8")
 
 
@@ -74,8 +74,10 @@ def _codec(codec: Any) -> str:
     )
 
 
-def require_harmless_model(path: Path) -> None:
-    """Refuse a stored model that is larger, or other, than models are: before anything is decoded.
+def require_harmless_group(path: Path) -> None:
+    """Refuse a stored model, or what lies beside it, that is larger, or other, than distem writes them.
+
+    Before anything is decoded. Not for assignments, which are as large as the data.
 
     Raises
     ------
@@ -83,6 +85,7 @@ def require_harmless_model(path: Path) -> None:
         Says which array, and why.
     """
     total = 0
+    _facts(path / "zarr.json")
     for file in sorted(path.glob("*/zarr.json")):
         name, about = file.parent.name, _facts(file)
         try:
@@ -91,15 +94,16 @@ def require_harmless_model(path: Path) -> None:
             kind = str(about["data_type"])
             codecs = [str(codec["name"]) for codec in about["codecs"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise _no_model(path, f"'{name}' is described as no array is") from error
+            raise _not_ours(path, f"'{name}' is described as no array is") from error
         size = 64 if kind == "string" else _item(kind)
-        if size is None or any(codec not in _NAMED for codec in codecs):
-            raise _no_model(path, f"'{name}' is of {kind}, stored by {', '.join(codecs)}"[:200])
+        # a codec that stands there twice would unfold what the first of them has unfolded
+        if size is None or not set(codecs) <= set(_NAMED) or len(set(codecs)) < len(codecs):
+            raise _not_ours(path, f"'{name}' is of {kind}, stored by {', '.join(codecs)}"[:200])
         if min([0, *shape, *chunks]) < 0 or len(shape) != len(chunks):
-            raise _no_model(path, f"'{name}' has the shape {shape[:8]} in chunks of {chunks[:8]}")
+            raise _not_ours(path, f"'{name}' has the shape {shape[:8]} in chunks of {chunks[:8]}")
         total += max(math.prod(shape), math.prod(chunks)) * size
-        if total > MOST_MODEL_BYTES:
-            raise _no_model(path, f"with '{name}' of shape {shape[:8]} it claims {total:,} bytes")
+        if total > MOST_GROUP_BYTES:
+            raise _not_ours(path, f"with '{name}' of shape {shape[:8]} it claims {total:,} bytes")
         _require_honest_chunks(file.parent, math.prod(chunks) * size, kind, path)
 
 
@@ -112,12 +116,12 @@ def _require_honest_chunks(folder: Path, nbytes: int, kind: str, path: Path) -> 
             head = opened.read(18)
         if head[:4] != b"\x28\xb5\x2f\xfd":
             if file.stat().st_size > nbytes + 4 and kind != "string":
-                raise _no_model(path, f"a chunk of '{folder.name}' has {file.stat().st_size:,} bytes")
+                raise _not_ours(path, f"a chunk of '{folder.name}' has {file.stat().st_size:,} bytes")
             continue
         size = _unfolded(head)
-        most = MOST_MODEL_BYTES // _ENOUGH if kind == "string" else nbytes
+        most = MOST_GROUP_BYTES // _ENOUGH if kind == "string" else nbytes
         if size is None or size > most:
-            raise _no_model(path, f"a chunk of '{folder.name}' unfolds to {size or 'unknown'} bytes")
+            raise _not_ours(path, f"a chunk of '{folder.name}' unfolds to {size or 'unknown'} bytes")
 
 
 def _unfolded(head: bytes) -> int | None:
@@ -131,13 +135,17 @@ def _unfolded(head: bytes) -> int | None:
     return int.from_bytes(head[start : start + length], "little") + (256 if length == 2 else 0)
 
 
-def _facts(file: Path) -> Any:
+def _facts(file: Path) -> dict[str, Any]:
+    folder = file.parent
     if file.stat().st_size > MOST_FACTS:
-        raise _no_model(file.parent.parent, f"{file.name} of '{file.parent.name}' is too large")
+        raise _not_ours(folder.parent, f"{file.name} of '{folder.name}' is too large")
     try:
-        return json.loads(file.read_bytes())
+        found = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
-        raise _no_model(file.parent.parent, f"{file.name} of '{file.parent.name}' cannot be read") from error
+        raise _not_ours(folder.parent, f"{file.name} of '{folder.name}' cannot be read") from error
+    if not isinstance(found, dict):
+        raise _not_ours(folder.parent, f"{file.name} of '{folder.name}' describes nothing")
+    return found
 
 
 def _item(kind: str) -> int | None:
@@ -145,5 +153,5 @@ def _item(kind: str) -> int | None:
     return None if found is None else (1 if found[2] else int(found[1]) // 8)
 
 
-def _no_model(path: Path, why: str) -> DataError:
-    return DataError(f"{path} is not a model that distem wrote: {why}.", "Use a run folder you trust.")
+def _not_ours(path: Path, why: str) -> DataError:
+    return DataError(f"{path} is not what distem writes: {why}.", "Use a run folder you trust.")

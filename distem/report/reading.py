@@ -199,11 +199,7 @@ class Found:
         """A further group of the result, in memory; None where there is none."""
         if self.tree is not None:
             return self.tree[name].to_dataset().load() if name in self.tree.children else None
-        held = self.opened(name, decode_times=False)
-        if held is None:
-            return None
-        with held:
-            return held.load()
+        return results.loaded(f"{self.folder}/{RESULT}", name)
 
     def opened(self, name: str, **more: Any) -> xr.Dataset | None:
         """A group of the result in the folder, to be read in part and closed; None where there is none."""
@@ -262,14 +258,13 @@ def deviations(covariances: Float64) -> Float64:
 
 
 def _group(run: RunFolder, name: str) -> xr.Dataset:
-    held = results.group(run.result, name, decode_times=False)
+    held = results.loaded(run.result, name)
     if held is None:
         raise ConfigError(
             f"The result in {run.where} is not whole: {name} is missing in {RESULT}.",
             "Run it again with distem run --fresh.",
         )
-    with held:
-        return held.load()
+    return held
 
 
 def _events(lines: Iterable[str]) -> tuple[Mapping[str, Any], ...]:
@@ -289,5 +284,8 @@ def _floats(array: xr.DataArray) -> Float64:
 
 
 def _json(text: object) -> dict[str, Any]:
-    found = json.loads(text) if isinstance(text, str) and text else {}
+    try:
+        found = json.loads(text) if isinstance(text, str) and text else {}
+    except (ValueError, RecursionError):  # it only tells how features are called
+        return {}
     return found if isinstance(found, dict) else {}

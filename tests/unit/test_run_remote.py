@@ -10,7 +10,7 @@ from distem.cli import main
 from distem.data import object_store, results
 from distem.data.object_store import RemoteStore, fetch
 from distem.data.remote_folder import run_folder
-from distem.errors import AlreadyRunning, ConfigError, Interrupted, RunFolderError, StoreError
+from distem.errors import AlreadyRunning, ConfigError, DataError, Interrupted, RunFolderError, StoreError
 from distem.fitted import FittedModel
 from distem.report.reading import read
 from distem.run import run
@@ -78,6 +78,14 @@ def test_killed_and_gone_on_with_it_has_the_bits_of_a_local_run(bucket, local, t
     assert FittedModel.load(URL).k == 3
     compared = CliRunner().invoke(main, ["compare", URL, str(local / "run"), "--fail-over", "1e-6"])
     assert compared.exit_code == 0, compared.output
+
+
+def test_a_group_that_is_too_large_is_refused_before_it_is_fetched(bucket, local, monkeypatch):
+    with small_blocks():
+        run(remote(local))
+    monkeypatch.setattr("distem.data.results.MOST_GROUP_BYTES", 1000)
+    with pytest.raises(DataError, match="more than the 1,000 it can"):
+        read(URL)
 
 
 def test_blocks_that_are_written_are_not_written_again(bucket, local, tmp_path, monkeypatch):

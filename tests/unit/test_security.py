@@ -25,7 +25,7 @@ from distem.data.results import write_group
 from distem.data.safety import _unfolded, refuse_code
 from distem.errors import ConfigError, DataError
 from distem.fitted import FittedModel
-from distem.report.reading import read
+from distem.report.reading import GROUPS, read
 from distem.run import run
 
 CANARY = "canary-91c4e"
@@ -198,6 +198,43 @@ def test_a_log_of_any_length_is_read_in_little_memory(theirs):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 16 << 20
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_group_is_looked_at_before_it_is_read(done, theirs, group):
+    about = next((theirs / "result.zarr" / group).glob("*/zarr.json"))
+    facts = json.loads(about.read_text(encoding="utf-8"))
+    facts["shape"] = [10**12 for _ in facts["shape"]]
+    about.write_text(json.dumps(facts), encoding="utf-8")
+    refused(done, theirs, 3, "claims", f"'{about.parent.name}'")
+
+
+@pytest.mark.parametrize(
+    ("add", "words"),
+    [
+        (
+            {"codecs": [{"name": "bytes"}, *2 * [{"name": "zstd", "configuration": {"level": 1}}]]},
+            "zstd, zstd",
+        ),
+        ({"attributes": {"deep": 0}}, "cannot be read"),
+    ],
+    ids=["twice", "deep"],
+)
+def test_further_groups_are_too(theirs, add, words):
+    write_group(str(theirs / "result.zarr"), "picture", dataset(blobs(3)))
+    about = theirs / "result.zarr" / "picture" / ("a/zarr.json" if "codecs" in add else "zarr.json")
+    facts = json.loads(about.read_text(encoding="utf-8")) | add
+    about.write_text(json.dumps(facts).replace('"deep": 0', f'"deep": {"[" * 200_000}'), encoding="utf-8")
+    result = CliRunner().invoke(main, ["report", str(theirs)])
+    assert result.exit_code == 3, result.output
+    assert words in result.stderr
+
+
+def test_a_model_that_tells_too_deep_a_tale_of_its_data(done, theirs):
+    zarr.open_group(theirs / "result.zarr" / "model", mode="r+").attrs["source"] = "[" * 200_000
+    result = CliRunner().invoke(main, ["compare", str(done / "run"), str(theirs)])
+    assert result.exit_code == 3, result.output
+    assert "cannot be read: RecursionError" in result.stderr
 
 
 @pytest.mark.parametrize("size", [0, 1, 255, 256, 257, 65_791, 65_792, 1 << 20])

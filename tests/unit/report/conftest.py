@@ -1,9 +1,8 @@
-"""Run folders made without a run: the EM loop on rows in memory, its tables written with xarray."""
+"""Run folders made without a run: the EM loop on rows in memory, its tables written as a run writes them."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distem.data.results import write_group
 from distem.data.transform import Transform
 from distem.em.acceleration import accelerator
 from distem.em.loop import Climb, climb
@@ -129,10 +129,8 @@ def make_run(
         ),
     }
     folder.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Zarr's opinion of text in arrays is not what is tested
-        for group, dataset in groups.items():
-            dataset.to_zarr(folder / "result.zarr", group=group, mode="a", consolidated=False)
+    for group, dataset in groups.items():
+        write_group(str(folder / "result.zarr"), group, dataset)
     fit = fits[chosen]
     manifest = {
         "name": name,
