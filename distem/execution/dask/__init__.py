@@ -13,7 +13,6 @@ from distem.execution.dask.cluster import connect as connect
 from distem.execution.dask.cluster import current_client as current_client
 from distem.execution.dask.cluster import local as local
 from distem.execution.dask.cluster import local_capacity as local_capacity
-from distem.execution.dask.cluster import refuse_version_skew as refuse_version_skew
 from distem.execution.dask.executor import MERGE_FAN_IN as MERGE_FAN_IN
 from distem.execution.dask.executor import PARTITIONS_PER_THREAD as PARTITIONS_PER_THREAD
 from distem.execution.dask.executor import DaskBlocks as DaskBlocks

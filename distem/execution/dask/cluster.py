@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import dask
@@ -17,8 +18,9 @@ from distributed.system import MEMORY_LIMIT
 from distem.errors import ClusterError
 from distem.execution.base import Capacity
 from distem.execution.dask.executor import DaskExecutor
+from distem.execution.dask.failures import cluster_failures
+from distem.execution.dask.versions import Versions
 
-COMPARED_PACKAGES = ("distem", "numpy", "numba")
 DASKS_TRIM_THRESHOLD = ("MALLOC_TRIM_THRESHOLD_", 65536)
 
 
@@ -143,6 +145,8 @@ def connect(
     ------
     ClusterError
         The scheduler does not answer, has no workers, or they run other versions.
+    Interrupted
+        It was lost meanwhile.
     """
     try:
         client = Client(address, timeout=timeout, security=_security(security), set_as_default=False)
@@ -151,21 +155,27 @@ def connect(
             f"The Dask scheduler at {address} did not answer within {timeout:g} s ({error}).",
             "Check cluster.address, that the scheduler runs and that this machine may reach its port.",
         ) from error
-    executor = DaskExecutor(client, owned=[client, Silence()])
+    versions = None if allow_version_skew else Versions(client)
+    executor = DaskExecutor(client, owned=[client, Silence()], versions=versions)
     try:
-        executor.client.wait_for_workers(1, timeout=timeout)
-        if not allow_version_skew:
-            refuse_version_skew(client)
+        with cluster_failures():
+            _await_a_worker(client, address, timeout)
+            executor.refuse_version_skew()
+    except BaseException:
+        with suppress(OSError):
+            executor.close()
+        raise
+    return executor
+
+
+def _await_a_worker(client: Client, address: str, timeout: float) -> None:
+    try:
+        client.wait_for_workers(1, timeout=timeout)
     except TimeoutError as error:
-        executor.close()
         raise ClusterError(
             f"The Dask scheduler at {address} has no workers after {timeout:g} s.",
             "Start workers, or raise cluster.timeout.",
         ) from error
-    except ClusterError:
-        executor.close()
-        raise
-    return executor
 
 
 def _security(files: Mapping[str, str] | None) -> Security | None:
@@ -185,48 +195,3 @@ def current_client() -> Client | None:
         return get_client()
     except ValueError:
         return None
-
-
-def refuse_version_skew(client: Client) -> None:
-    """Raise if a worker runs another version of what decides the bits.
-
-    Raises
-    ------
-    ClusterError
-        With the list of packages, versions and workers.
-    """
-    ask = _asking_versions(COMPARED_PACKAGES)
-    ours = ask()
-    differences = [
-        f"{package} is {theirs.get(package) or 'missing'} on {address} and {version} here"
-        for address, theirs in client.run(ask).items()
-        for package, version in ours.items()
-        if theirs.get(package) != version
-    ]
-    if differences:
-        raise ClusterError(
-            f"The workers run other versions than this process: {'; '.join(differences[:8])}.",
-            "Install the same versions on every worker, or set cluster.allow_version_skew: true.",
-        )
-
-
-def _asking_versions(packages: Sequence[str]) -> Callable[[], dict[str, str | None]]:
-    """A function that tells the versions of what is imported where it runs.
-
-    Dask's own reads the metadata of what is installed, which another copy of a package on the path
-    does not change. Local, so that it travels whole: a worker may not have this module.
-    """
-
-    def versions() -> dict[str, str | None]:
-        import importlib
-        import sys
-
-        found: dict[str, str | None] = {"python": ".".join(map(str, sys.version_info[:2]))}
-        for package in packages:
-            try:
-                found[package] = str(importlib.import_module(package).__version__)
-            except ImportError:
-                found[package] = None
-        return found
-
-    return versions

@@ -38,6 +38,7 @@ from distem.execution.base import (
 )
 from distem.execution.dask.arrays import LazyBlock, computed
 from distem.execution.dask.failures import TRIES, cluster_failures, give_up
+from distem.execution.dask.versions import Versions
 from distem.execution.dask.vigil import Vigil, failed_on, raise_allowed_failures, workers_now
 from distem.types import Block, Pass, Rows, S
 
@@ -107,9 +108,17 @@ class DaskBlocks:
     partitions: list[Span]
     resident: Mapping[Span, Future] | None
     vigil: Vigil
+    versions: Versions | None = None
 
     def map_reduce(self, run: Pass[S]) -> S:
-        """Run a pass on every block and add the results along the fixed tree."""
+        """Run a pass on every block and add the results along the fixed tree.
+
+        Raises
+        ------
+        ClusterError
+            A worker that came since runs other versions.
+        """
+        self._refuse_version_skew()
         name = pass_name(run)
         about = dask.annotate(distem={"pass": name, "partitions": len(self.partitions)})
         with cluster_failures(self.blocks), about:
@@ -120,7 +129,12 @@ class DaskBlocks:
                 futures = self._merge_level(whole, futures, _key(self.client, "merge"))
             self.vigil.over(list(futures.values()))
             sums: list[S] = self.client.gather(list(futures.values()))
+        self._refuse_version_skew()  # who came meanwhile may have had a part in the sums
         return merge(whole, dict(zip(futures, sums, strict=True)))
+
+    def _refuse_version_skew(self) -> None:
+        if self.versions is not None:
+            self.versions.refuse_others()
 
     def _finish(self, futures: dict[Span, Future], run: Pass[S]) -> None:
         """Wait for the tasks; one that fails is tried again elsewhere, then refused."""
@@ -200,11 +214,21 @@ class DaskExecutor:
         What `close` closes: a cluster this executor started, its client.
     local : bool
         Whether the workers share this machine's caches.
+    versions : Versions, optional
+        What workers are asked about, those that come later too; None takes them as they are.
     """
 
-    def __init__(self, client: Client, owned: Sequence[Any] = (), *, local: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        owned: Sequence[Any] = (),
+        *,
+        local: bool = False,
+        versions: Versions | None = None,
+    ) -> None:
         self.client = client
         self.local = local
+        self.versions = versions
         self.vigil = Vigil(client)
         self._owned = list(owned)
 
@@ -240,7 +264,20 @@ class DaskExecutor:
         count = partitions or PARTITIONS_PER_THREAD * max(1, self.capacity.threads)
         spans = partition([b.n for b in blocks], count)
         futures = self._load(blocks, spans) if resident else None
-        yield DaskBlocks(self.client, blocks, spans, futures, self.vigil)
+        yield DaskBlocks(self.client, blocks, spans, futures, self.vigil, self.versions)
+
+    def refuse_version_skew(self) -> None:
+        """Raise if a worker that was not asked before runs other versions of what decides the bits.
+
+        Raises
+        ------
+        ClusterError
+            With the list of packages, versions and workers.
+        Interrupted
+            The cluster was lost meanwhile.
+        """
+        if self.versions is not None:
+            self.versions.refuse_others()
 
     def _load(self, blocks: Sequence[Block], spans: Sequence[Span]) -> dict[Span, Future]:
         """Read every partition once, on workers that then hold equal shares of the rows."""

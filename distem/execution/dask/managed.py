@@ -10,8 +10,9 @@ from typing import Any
 from distributed import Client
 
 from distem.errors import ClusterError, ConfigError, Interrupted
-from distem.execution.dask.cluster import refuse_version_skew
 from distem.execution.dask.executor import DaskExecutor
+from distem.execution.dask.failures import cluster_failures
+from distem.execution.dask.versions import Versions
 from distem.execution.dask.vigil import workers_now
 
 
@@ -40,30 +41,35 @@ def first_workers(
     Raises
     ------
     Interrupted
-        Too few workers came in time: the same command waits again.
+        Too few workers came in time, or the cluster was lost: the same command waits again.
     ClusterError
         They run other versions.
     """
-    executor = DaskExecutor(client, owned=owned)
+    versions = None if allow_version_skew else Versions(client)
+    executor = DaskExecutor(client, owned=owned, versions=versions)
     try:
-        client.wait_for_workers(minimum, timeout=timeout)
-        if not allow_version_skew:
-            refuse_version_skew(client)
-    except TimeoutError as error:
-        there = 0
-        with suppress(OSError):
-            there = len(workers_now(client))
-        executor.close()
-        raise Interrupted(
-            f"{where} has {there} of the {minimum} workers of cluster.adapt.minimum after {timeout:g} s.",
-            "Run the same command again to wait again; a smaller cluster.adapt.minimum begins earlier, "
-            "a larger cluster.timeout waits longer.",
-        ) from error
+        with cluster_failures():
+            _await_workers(client, minimum, timeout, where)
+            executor.refuse_version_skew()
     except BaseException:  # SIGTERM while it waits as well: nothing may stay behind
         with suppress(OSError):
             executor.close()
         raise
     return executor
+
+
+def _await_workers(client: Client, minimum: int, timeout: float, where: str) -> None:
+    try:
+        client.wait_for_workers(minimum, timeout=timeout)
+    except TimeoutError as error:
+        there = 0
+        with suppress(OSError):
+            there = len(workers_now(client))
+        raise Interrupted(
+            f"{where} has {there} of the {minimum} workers of cluster.adapt.minimum after {timeout:g} s.",
+            "Run the same command again to wait again; a smaller cluster.adapt.minimum begins earlier, "
+            "a larger cluster.timeout waits longer.",
+        ) from error
 
 
 def refused(kind: str, error: BaseException, remedy: str) -> ClusterError:

@@ -37,6 +37,13 @@ def workers_now(client: Client) -> Mapping[str, Any]:
     return found
 
 
+def addresses_now(client: Client) -> set[str]:
+    """Where the scheduler's workers are, which is less to send than all that it knows of them."""
+    if client.scheduler is None:
+        raise CommClosedError("The client is closed")
+    return set(client.nthreads())
+
+
 @dataclass
 class Vigil:
     """Waits for futures.
