@@ -73,6 +73,9 @@ class SlurmConfig(ClusterConfig):
     timeout: Annotated[float, Field(gt=0)] = Field(
         default=3600.0, description="Seconds to wait in the queue for the smallest number of workers."
     )
+    allow_version_skew: bool = Field(
+        default=False, description="Go on although workers run other versions; the bits may differ."
+    )
 
     @model_validator(mode="after")
     def _all_said(self) -> SlurmConfig:
@@ -117,6 +120,7 @@ class SlurmConfig(ClusterConfig):
             log_folder=self.log_folder and locate(self.log_folder),
             local_folder=self.local_folder and locate(self.local_folder),
             timeout=self.timeout,
+            allow_version_skew=self.allow_version_skew,
         )
 
     def capacity(self, locate: Callable[[str], str]) -> Capacity:  # noqa: ARG002

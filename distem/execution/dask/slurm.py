@@ -55,6 +55,7 @@ def slurm(
     log_folder: str | None,
     local_folder: str | None,
     timeout: float,
+    allow_version_skew: bool,
 ) -> DaskExecutor:
     """Submit jobs, keep their number, and wait for the smallest number of workers.
 
@@ -116,7 +117,12 @@ def slurm(
             raise
         raise refused("Slurm", error, "Check the section cluster: interface, host, folders.") from error
     return first_workers(
-        client, [client, *owned], minimum, timeout, allow_version_skew=False, where="Slurm's queue"
+        client,
+        [client, *owned],
+        minimum,
+        timeout,
+        allow_version_skew=allow_version_skew,
+        where="Slurm's queue",
     )
 
 

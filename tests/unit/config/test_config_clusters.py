@@ -29,6 +29,7 @@ KINDS = {
     "kubernetes": KubernetesConfig,
 }
 SLURM = {"kind": "slurm", "adapt": {"minimum": 2, "maximum": 4}, "cores": 3, "memory": "2GiB"}
+ADDRESS = {"kind": "address", "address": "tcp://127.0.0.1:8786"}
 GATEWAY = {"kind": "gateway", "address": "http://127.0.0.1:8000", "adapt": {"maximum": 2}}
 KUBERNETES = {"kind": "kubernetes", "adapt": {"maximum": 2}, "image": "here/distem:1", "memory": "1GiB"}
 
@@ -96,6 +97,24 @@ def test_what_cannot_be_is_refused(cluster, words):
 def test_without_tls_slurm_stays_on_this_machine_or_says_insecure():
     assert not read(SLURM | {"tls": False, "host": "127.0.0.1"}).cluster.tls
     assert not read(SLURM | {"tls": False, "insecure": True}).cluster.tls
+
+
+@pytest.mark.parametrize(
+    "cluster", [ADDRESS, SLURM, GATEWAY, KUBERNETES], ids=lambda cluster: cluster["kind"]
+)
+@pytest.mark.parametrize("allowed", [False, True])
+def test_skew_can_be_allowed_wherever_others_install_the_workers(cluster, allowed, monkeypatch):
+    """As the error that refuses it says."""
+    heard = {}
+
+    def made(*_, **options):
+        heard.update(options)
+
+    kind = cluster["kind"]
+    monkeypatch.setattr(f"distem.execution.dask.{'connect' if kind == 'address' else f'{kind}.{kind}'}", made)
+    config = read(cluster | ({"allow_version_skew": True} if allowed else {}))
+    config.cluster.build(config.locate)
+    assert heard["allow_version_skew"] is allowed
 
 
 @pytest.mark.parametrize(
