@@ -103,14 +103,15 @@ class Session:
         self.observer(event)
 
     def still_the_same(self) -> None:
-        """Refuse data whose files changed since the scan; rows that are held in memory cannot.
+        """Refuse data whose files changed since the scan, if passes may have read them since.
 
         Raises
         ------
         DataError
             Names the array and the chunk.
         """
-        if self.unchanged is not None and not self.plan.resident:
+        read_again = not self.plan.resident or self.executor.may_read_again
+        if self.unchanged is not None and read_again:
             self.unchanged.require()
 
     def passes(self, blocks: BlockSet) -> BlockSet:

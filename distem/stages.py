@@ -64,6 +64,8 @@ __all__ = [
 
 CHECKPOINT_SECONDS = 1.0
 """Passes shorter than this share a checkpoint."""
+LOOKS = 20.0
+"""Where a look at the data's files takes long, checkpoints are so many times as long apart."""
 REPORT_ROWS = 5000
 """Rows of the sample that are kept with the result, for pictures."""
 
@@ -265,12 +267,14 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     session.observe(PhaseStarted("fit"))
     climbs = seeded.climbs
     offset = offset_of(session, scanned, climbs[0].model)
-    last = 0.0
+    last, rest = 0.0, CHECKPOINT_SECONDS
 
     def keep(*, force: bool = False) -> None:
-        nonlocal last
-        if force or time.monotonic() - last >= CHECKPOINT_SECONDS:
+        nonlocal last, rest
+        if force or time.monotonic() - last >= rest:
+            began = time.monotonic()
             session.still_the_same()  # before a checkpoint of passes over other data can count
+            rest = apart(time.monotonic() - began)
             arrays, info = dump(climbs)
             number = max(len(c.trace) for c in climbs)
             info |= {"seconds": session.pass_seconds, "warnings": session.warnings}
@@ -304,6 +308,11 @@ def fit(session: Session, scanned: Scanned, seeded: Seeded) -> Fitted:
     validated = validate(session, scanned, seeded)
     with one_blas_thread():
         return choose(session, scanned, seeded, validated)
+
+
+def apart(looking: float) -> float:
+    """Seconds between checkpoints, where so many go into a look at the data's files before each."""
+    return CHECKPOINT_SECONDS * max(1.0, LOOKS * looking)
 
 
 def publish(

@@ -224,6 +224,10 @@ class Executor(Protocol):
     def capacity(self) -> Capacity:
         """Workers, threads and memory."""
 
+    @property
+    def may_read_again(self) -> bool:
+        """Whether rows that are kept may have to be read once more: who held them may be lost."""
+
     def open(
         self, blocks: Sequence[Block], *, resident: bool, partitions: int | None = None
     ) -> AbstractContextManager[BlockSet]:

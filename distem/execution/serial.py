@@ -40,6 +40,11 @@ class SerialExecutor:
         """One thread."""
         return Capacity(workers=1, threads=1, memory_per_worker=None)
 
+    @property
+    def may_read_again(self) -> bool:
+        """Never: rows are lost with this process."""
+        return False
+
     @contextmanager
     def open(
         self,

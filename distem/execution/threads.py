@@ -79,6 +79,11 @@ class ThreadsExecutor:
         heaps = 2 * self.workers + 1
         return Capacity(workers=1, threads=self.workers, memory_per_worker=None, heaps=heaps)
 
+    @property
+    def may_read_again(self) -> bool:
+        """Never: rows are lost with this process."""
+        return False
+
     @contextmanager
     def open(
         self, blocks: Sequence[Block], *, resident: bool, partitions: int | None = None

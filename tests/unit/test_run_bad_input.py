@@ -467,15 +467,31 @@ def test_a_chunk_that_reads_as_missing_is_named_in_a_warning(folder):
     assert any("1 of 2 chunks of 'b'" in warning for warning in manifest(folder / "run")["warnings"])
 
 
-@pytest.mark.parametrize("how", ["gone", "cut", "rewritten"])
-def test_data_that_changes_between_passes_is_named_and_leaves_no_checkpoint_of_it(folder, monkeypatch, how):
+STREAMED = {"kind": "serial", "resident": False}
+HELD = {"kind": "local", "workers": 1, "dashboard_address": None, "resident": True}
+"""By workers: if one is lost, another loads its rows anew."""
+
+
+@pytest.mark.parametrize(
+    ("how", "cluster"),
+    [
+        ("gone", STREAMED),
+        ("cut", STREAMED),
+        ("rewritten", STREAMED),
+        pytest.param("rewritten", HELD, marks=pytest.mark.cluster),
+    ],
+    ids=["gone", "cut", "rewritten", "held"],
+)
+def test_data_that_changes_between_passes_is_named_and_leaves_no_checkpoint_of_it(
+    folder, monkeypatch, how, cluster
+):
     from distem import stages
     from distem.events import PassDone
     from distem.run import run
 
     monkeypatch.setattr(stages, "CHECKPOINT_SECONDS", 0.0)
     zeros_for_fill(folder / "data.zarr", blobs(120), 30)
-    path = config_file(folder, cluster={"kind": "serial", "resident": False}, fit__max_passes=6)
+    path = config_file(folder, cluster=cluster, fit__max_passes=6)
     chunk = folder / "data.zarr" / "b" / "c" / "2"
     held, about = chunk.read_bytes(), chunk.stat()
 
@@ -499,3 +515,26 @@ def test_data_that_changes_between_passes_is_named_and_leaves_no_checkpoint_of_i
     whole = config_file(folder, "whole.yaml", output__path="whole", fit__max_passes=6)
     run(load(whole))
     assert_same_bits(folder / "run", folder / "whole")
+
+
+def test_rows_that_this_process_holds_cannot_change(folder):
+    from distem.config import load
+    from distem.events import PassDone
+    from distem.run import run
+
+    def harm(event):
+        if isinstance(event, PassDone) and event.pass_ == 3:
+            for chunk in (folder / "data.zarr" / "b" / "c").iterdir():
+                chunk.unlink()
+
+    path = config_file(
+        folder, cluster={"kind": "threads", "workers": 2, "resident": True}, output__variables=[]
+    )
+    assert run(load(path), observers=(harm,)).status == "complete"
+
+
+def test_many_files_are_not_looked_at_all_the_time():
+    from distem.stages import apart
+
+    assert apart(0.001) == 1.0
+    assert apart(1.0) == 20.0

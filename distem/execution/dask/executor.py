@@ -245,6 +245,11 @@ class DaskExecutor:
         )
 
     @property
+    def may_read_again(self) -> bool:
+        """Always: with a worker its rows are lost, and Dask has another load them."""
+        return True
+
+    @property
     def dashboard(self) -> str | None:
         """Address of the cluster's dashboard, where there is one."""
         link = getattr(self.client, "dashboard_link", None)
