@@ -72,6 +72,10 @@ class Interrupted(DistemError):  # noqa: N818 -- an ending, not a mistake
     exit_code = 75
 
 
+class Stalled(Interrupted):
+    """Nothing got done for so long that it is not waited for any more."""
+
+
 class AlreadyRunning(Interrupted):
     """Another live process is writing to the same run folder."""
 

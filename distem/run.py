@@ -58,7 +58,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         folder = stack.enter_context(run_folder(config.run_folder))
         if not fresh and (done := _complete(folder, config)) is not None:
             return _left_alone(folder, done, config, tell)
-        interrupts = stack.enter_context(Interrupts(config.cluster.grace))
+        interrupts = stack.enter_context(Interrupts(config.cluster.grace, redact=config.redact))
         if hasattr(work, "prepare"):
             with writing(config.locate(config.data.path)):
                 work.prepare(config, lambda message: tell(Note(message)))
@@ -96,8 +96,8 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
         executor.guard(config.fit.stall_timeout)
         try:
             summary = _attempt(session, work, observers, told, interrupts)
-        except Interrupted:
-            interrupts.hurry()  # a cluster that stands still may not close either
+        except Interrupted as error:
+            interrupts.hurry(error.fact)  # a cluster that stands still may not close either
             raise
     manifest = folder.read_manifest()
     return _ended(manifest, folder, config) if manifest else summary
@@ -216,7 +216,9 @@ def _attempt(
         return manifest | {"seconds": time.monotonic() - started, "warnings": session.warnings, **how}
 
     def out_of_time() -> None:
-        error = Interrupted("The run was ended by a signal, and its grace time was over.")
+        error = Interrupted(
+            f"{interrupts.why or 'The run was ended by a signal.'} The grace time of the run was over."
+        )
         _say_how(session, now(failure("interrupted", error, config)))
         session.lease.release()
 

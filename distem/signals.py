@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Self
 
-from distem.errors import Interrupted
+from distem._text import printable
+from distem.errors import Interrupted, Stalled
 
 ENDING = (signal.SIGTERM, signal.SIGINT)
 LAST_WORDS = 3.0
@@ -33,14 +34,28 @@ class Interrupts:
     Parameters
     ----------
     grace : float
-        Seconds from the first signal after which the process ends wherever it is.
+        Seconds from the first signal, or another interruption, after which the process ends wherever it is.
     leave : callable
         Ends the process at once.
+    redact : callable
+        Takes secrets out of what is said.
+
+    Attributes
+    ----------
+    why : str
+        What ended the run, where it was no signal.
     """
 
-    def __init__(self, grace: float = 20.0, leave: Callable[[int], None] = os._exit) -> None:
+    def __init__(
+        self,
+        grace: float = 20.0,
+        leave: Callable[[int], None] = os._exit,
+        redact: Callable[[str], str] = str,
+    ) -> None:
         self.last_words: Callable[[], None] = nothing
-        self._grace, self._leave = grace, leave
+        self.why = ""
+        self._grace, self._leave, self._redact = grace, leave, redact
+        self._hurried = False
         self._received: str | None = None
         self._open = False
         self._before: dict[signal.Signals, object] = {}
@@ -85,8 +100,11 @@ class Interrupts:
         finally:
             os.close(read)
 
-    def hurry(self) -> None:
+    def hurry(self, why: str = "") -> None:
         """Begin the grace time: from here on the process ends, one way or the other."""
+        if self._hurried:
+            return
+        self._hurried, self.why = True, "" if self._received else why
         threading.Thread(target=self._wait, name="distem-grace", daemon=True).start()
 
     def _wait(self) -> None:
@@ -106,7 +124,9 @@ class Interrupts:
     def _end(self, how: str) -> None:
         with suppress(OSError, ValueError):
             show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-            os.write(2, f"{show_cursor}error: The run was {how}. Run the same command to go on.\n".encode())
+            why = f"{printable(self._redact(self.why))} " if self.why else ""
+            said = f"{show_cursor}error: {why}The run was {how}. Run the same command to go on.\n"
+            os.write(2, said.encode())
         self._leave(Interrupted.exit_code)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
@@ -131,6 +151,8 @@ class Interrupts:
             yield
         except Exception as error:
             # what is raised in the midst of compiled code may come out as something else
+            if isinstance(error, Stalled):
+                self.hurry(error.fact)  # storage that does not answer may take no checkpoint either
             if isinstance(error, Interrupted):
                 raise
             self._check(error)

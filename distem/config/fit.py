@@ -129,8 +129,9 @@ class FitConfig(Section):
     )
     stall_timeout: Annotated[float, Field(gt=0)] | None = Field(
         default=1800.0,
-        description="End with exit code 75, and the cause that can be seen, when no task of a pass gets done "
-        "for so many seconds; null: wait for ever.",
+        description="End with exit code 75, and the cause that can be seen, when no task of a pass, of "
+        "cluster.kind threads no block, gets done for so many seconds; null: wait for ever. A serial run "
+        "is not watched.",
     )
     require_convergence: bool = Field(
         default=False, description="End with exit code 4 if the fit stops before it converged."

@@ -58,7 +58,7 @@ class SerialExecutor:
             yield SerialBlocks(blocks, load(blocks) if resident else None)
 
     def guard(self, patience: float | None) -> None:
-        """Nothing stands between this process and its work."""
+        """Nothing: the one thread that there is cannot watch itself."""
 
     def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
         """Nothing: this process is the caller's."""

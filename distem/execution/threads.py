@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Self
+from dataclasses import dataclass, field
+from typing import Self, TypeVar
 
+from distem.errors import Stalled
 from distem.execution.base import (
     Capacity,
     Span,
@@ -24,6 +26,57 @@ from distem.execution.base import (
 from distem.types import Block, Pass, Rows, S
 
 PARTITIONS_PER_THREAD = 4
+T = TypeVar("T")
+
+
+@dataclass
+class Watch:
+    """Waits for tasks, as long as blocks get done.
+
+    Parameters
+    ----------
+    patience : float or None
+        Seconds in which at least one block must be done; None for ever.
+    """
+
+    patience: float | None = None
+    _last: float = field(default=0.0, repr=False)
+
+    def done(self) -> None:
+        """Take note that a block is done."""
+        self._last = time.monotonic()
+
+    def results(self, tasks: Sequence[Future[T]]) -> list[T]:
+        """What the tasks return, in order; those that have not begun are dropped if one fails.
+
+        Raises
+        ------
+        Stalled
+            No block was done for as long as that.
+        """
+        self.done()
+        try:
+            return [self._result(task, tasks) for task in tasks]
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def _result(self, task: Future[T], tasks: Sequence[Future[T]]) -> T:
+        while not wait([task], timeout=self._left).done:
+            if self._left == 0.0:
+                left = sum(not each.done() for each in tasks)
+                raise Stalled(
+                    f"No block was done for {self.patience:g} s (fit.stall_timeout), {left} of "
+                    f"{len(tasks)} partitions are left: what the threads read does not come, or what they "
+                    "compute does not end.",
+                    "See to it, then run the same command to go on.",
+                )
+        return task.result()
+
+    @property
+    def _left(self) -> float | None:
+        """Seconds until patience is over."""
+        return None if self.patience is None else max(0.0, self._last + self.patience - time.monotonic())
 
 
 @dataclass(frozen=True)
@@ -34,6 +87,7 @@ class ThreadBlocks:
     blocks: Sequence[Block]
     partitions: list[Span]
     rows: dict[Span, list[Rows]] | None
+    watch: Watch = field(default_factory=Watch)
 
     def map_reduce(self, run: Pass[S]) -> S:
         """Run a pass on every block and add the results along the fixed tree."""
@@ -45,14 +99,17 @@ class ThreadBlocks:
             def unless_left(rows: Rows, block: int) -> S:
                 if left.is_set():
                     raise CancelledError
-                return own(rows, block)
+                sums = own(rows, block)
+                self.watch.done()
+                return sums
 
             if self.rows is not None:
                 return reduce_rows(self.rows[span], span, unless_left)
             return reduce_blocks(self.blocks[slice(*span)], span, unless_left)
 
         try:
-            sums = dict(zip(self.partitions, self.pool.map(part, self.partitions), strict=True))
+            tasks = [self.pool.submit(part, span) for span in self.partitions]
+            sums = dict(zip(self.partitions, self.watch.results(tasks), strict=True))
         except BaseException:
             left.set()  # an error or a signal: the other threads stop at their next block
             raise
@@ -71,6 +128,7 @@ class ThreadsExecutor:
     def __init__(self, workers: int | None = None) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._pool = ThreadPoolExecutor(self.workers, thread_name_prefix="distem")
+        self._watch = Watch()
 
     @property
     def capacity(self) -> Capacity:
@@ -93,12 +151,20 @@ class ThreadsExecutor:
         with one_blas_thread():
             rows = None
             if resident:
-                loaded = self._pool.map(lambda span: load(blocks[slice(*span)]), spans)
-                rows = dict(zip(spans, loaded, strict=True))
-            yield ThreadBlocks(self._pool, blocks, spans, rows)
+                tasks = [self._pool.submit(self._load, blocks[slice(*span)]) for span in spans]
+                rows = dict(zip(spans, self._watch.results(tasks), strict=True))
+            yield ThreadBlocks(self._pool, blocks, spans, rows, self._watch)
+
+    def _load(self, blocks: Sequence[Block]) -> list[Rows]:
+        held = []
+        for block in blocks:
+            held += load([block])
+            self._watch.done()
+        return held
 
     def guard(self, patience: float | None) -> None:
-        """Nothing stands between this process and its work."""
+        """End passes in which no block is done for so many seconds."""
+        self._watch = Watch(patience)
 
     def prepare(self, work: Callable[[], float]) -> float:  # noqa: ARG002
         """Nothing: this process is the caller's."""

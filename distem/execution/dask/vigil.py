@@ -16,7 +16,7 @@ from typing import Any
 from distributed import Client, Future, wait
 from distributed.comm.core import CommClosedError
 
-from distem.errors import Interrupted
+from distem.errors import Stalled
 
 POLL = 0.5
 """Seconds between looks at how many tasks are done."""
@@ -64,7 +64,7 @@ class Vigil:
 
         Raises
         ------
-        Interrupted
+        Stalled
             No task was done for as long as that, with the cause that can be seen.
         """
         done, since = -1, time.monotonic()
@@ -85,13 +85,13 @@ class Vigil:
 
         Raises
         ------
-        Interrupted
+        Stalled
             With the cause that can be seen.
         """
         if self.patience is None or time.monotonic() - since < self.patience:
             return
         left = {future.key for future in futures if not future.done()}
-        raise Interrupted(
+        raise Stalled(
             f"No task was done for {self.patience:g} s (fit.stall_timeout), {len(left)} of "
             f"{len(futures)} are left: {self._cause(left)}.",
             "See to it, then run the same command to go on.",
