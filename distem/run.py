@@ -79,6 +79,7 @@ def run(config: Config, *, fresh: bool = False, observers: tuple[Observer, ...] 
             _compile(config, hear)
         executor = stack.enter_context(config.cluster.build(config.locate))
         with interrupts.here():
+            executor.begin()
             _compile(config, hear, executor)
         promised = make(config, source, executor)
         if fresh:  # not before all is ready: a run that cannot begin loses nothing

@@ -233,6 +233,9 @@ class Executor(Protocol):
     ) -> AbstractContextManager[BlockSet]:
         """Cut the blocks into partitions; `resident` ones are read once and kept in memory."""
 
+    def begin(self) -> None:
+        """Wait until passes can run; it may be interrupted, and closed then."""
+
     def guard(self, patience: float | None) -> None:
         """End passes in which nothing gets done for so many seconds, where that can happen."""
 

@@ -57,6 +57,9 @@ class SerialExecutor:
         with one_blas_thread():
             yield SerialBlocks(blocks, load(blocks) if resident else None)
 
+    def begin(self) -> None:
+        """Nothing has to come first."""
+
     def guard(self, patience: float | None) -> None:
         """Nothing: the one thread that there is cannot watch itself."""
 

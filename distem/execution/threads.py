@@ -162,6 +162,9 @@ class ThreadsExecutor:
             self._watch.done()
         return held
 
+    def begin(self) -> None:
+        """Nothing has to come first."""
+
     def guard(self, patience: float | None) -> None:
         """End passes in which no block is done for so many seconds."""
         self._watch = Watch(patience)

@@ -73,6 +73,24 @@ def test_what_slurm_refuses_and_a_queue_that_is_full_are_said(job, slurm, folder
     until(lambda: not said(slurm, "squeue", "-h", "-t", "R,PD"), "an empty queue", every=0.2)
 
 
+def test_a_signal_while_jobs_wait_leaves_nothing_behind(job, slurm, folder):
+    """Neither jobs nor certificates."""
+    tally = row("Slurm's jobs as workers: SIGTERM while they wait")
+    tally.tried += 1
+    path = job.config(
+        "jobs-wait", workers(folder, memory="10GiB", timeout=900, grace=600)
+    )  # room for one only
+    process = job.start(path, env=slurm)
+    until(lambda: jobs(slurm), "the one job", every=0.1)
+    process.terminate()
+    code, err = end(process)
+    assert code == 75, err
+    assert "ended by SIGTERM" in err
+    assert not list(folder.glob(".distem-*")), "certificates are left"
+    until(lambda: not said(slurm, "squeue", "-h", "-t", "R,PD"), "an empty queue", every=0.2)
+    tally.survived += 1
+
+
 def test_the_docs_can_be_followed(slurm, folder):
     tally = row("Slurm's jobs as workers: the docs' commands")
     tally.tried += 1

@@ -51,6 +51,7 @@ class ClusterConfig(Section):
     def capacity(self, locate: Callable[[str], str]) -> Capacity:
         """What the cluster will have, where possible without starting it."""
         with self.build(locate) as executor:
+            executor.begin()
             return executor.capacity
 
 

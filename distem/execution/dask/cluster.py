@@ -6,7 +6,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import dask
@@ -18,7 +18,6 @@ from distributed.system import MEMORY_LIMIT
 from distem.errors import ClusterError
 from distem.execution.base import Capacity
 from distem.execution.dask.executor import DaskExecutor
-from distem.execution.dask.failures import cluster_failures
 from distem.execution.dask.versions import Versions
 
 DASKS_TRIM_THRESHOLD = ("MALLOC_TRIM_THRESHOLD_", 65536)
@@ -128,7 +127,7 @@ def connect(
     timeout: float = 10.0,
     allow_version_skew: bool = False,
 ) -> DaskExecutor:
-    """Use a running scheduler.
+    """Use a running scheduler, whose workers are waited for when the executor begins.
 
     Parameters
     ----------
@@ -144,9 +143,7 @@ def connect(
     Raises
     ------
     ClusterError
-        The scheduler does not answer, has no workers, or they run other versions.
-    Interrupted
-        It was lost meanwhile.
+        The scheduler does not answer.
     """
     try:
         client = Client(address, timeout=timeout, security=_security(security), set_as_default=False)
@@ -156,16 +153,8 @@ def connect(
             "Check cluster.address, that the scheduler runs and that this machine may reach its port.",
         ) from error
     versions = None if allow_version_skew else Versions(client)
-    executor = DaskExecutor(client, owned=[client, Silence()], versions=versions)
-    try:
-        with cluster_failures():
-            _await_a_worker(client, address, timeout)
-            executor.refuse_version_skew()
-    except BaseException:
-        with suppress(OSError):
-            executor.close()
-        raise
-    return executor
+    first = partial(_await_a_worker, client, address, timeout)
+    return DaskExecutor(client, owned=[client, Silence()], versions=versions, wait=first)
 
 
 def _await_a_worker(client: Client, address: str, timeout: float) -> None:

@@ -216,6 +216,8 @@ class DaskExecutor:
         Whether the workers share this machine's caches.
     versions : Versions, optional
         What workers are asked about, those that come later too; None takes them as they are.
+    wait : callable, optional
+        Waits for the first workers, where they are not there yet.
     """
 
     def __init__(
@@ -225,12 +227,14 @@ class DaskExecutor:
         *,
         local: bool = False,
         versions: Versions | None = None,
+        wait: Callable[[], None] | None = None,
     ) -> None:
         self.client = client
         self.local = local
         self.versions = versions
         self.vigil = Vigil(client)
         self._owned = list(owned)
+        self._wait = wait
 
     @property
     def capacity(self) -> Capacity:
@@ -254,6 +258,21 @@ class DaskExecutor:
         """Address of the cluster's dashboard, where there is one."""
         link = getattr(self.client, "dashboard_link", None)
         return str(link) if link else None
+
+    def begin(self) -> None:
+        """Wait for the first workers.
+
+        Raises
+        ------
+        Interrupted
+            Too few came in time, or the cluster was lost.
+        ClusterError
+            There are none, or they run other versions.
+        """
+        with cluster_failures():
+            if self._wait is not None:
+                self._wait()
+            self.refuse_version_skew()
 
     def guard(self, patience: float | None) -> None:
         """End passes in which no task is done for so many seconds, and let tasks outlive more workers."""

@@ -22,7 +22,7 @@ def gateway(
     timeout: float,
     allow_version_skew: bool,
 ) -> DaskExecutor:
-    """Ask a gateway for a cluster, and wait for the smallest number of workers.
+    """Ask a gateway for a cluster. The executor waits for the smallest number of workers.
 
     Raises
     ------
@@ -30,8 +30,6 @@ def gateway(
         The package dask-gateway is not there.
     ClusterError
         The gateway does not answer, or refuses.
-    Interrupted
-        Too few workers came in time.
     """
     module = needed("dask_gateway", "gateway")
     aiohttp = needed("aiohttp", "gateway")

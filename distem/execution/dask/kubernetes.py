@@ -20,7 +20,7 @@ def kubernetes(
     timeout: float,
     allow_version_skew: bool,
 ) -> DaskExecutor:
-    """Have the operator start the pods of a DaskCluster, and wait for the smallest number of workers.
+    """Have the operator start the pods of a DaskCluster; the executor waits for the first workers.
 
     Raises
     ------
@@ -28,8 +28,6 @@ def kubernetes(
         The package dask-kubernetes is not there.
     ClusterError
         There is no API server to be reached, or no operator.
-    Interrupted
-        Too few workers came in time.
     """
     operator = needed("dask_kubernetes.operator", "kubernetes")
     kr8s = needed("kr8s", "kubernetes")

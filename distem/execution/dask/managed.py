@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,6 @@ from distributed import Client
 
 from distem.errors import ClusterError, ConfigError, Interrupted
 from distem.execution.dask.executor import DaskExecutor
-from distem.execution.dask.failures import cluster_failures
 from distem.execution.dask.versions import Versions
 from distem.execution.dask.vigil import workers_now
 
@@ -36,26 +36,10 @@ def needed(module: str, kind: str) -> ModuleType:
 def first_workers(
     client: Client, owned: list[Any], minimum: int, timeout: float, *, allow_version_skew: bool, where: str
 ) -> DaskExecutor:
-    """Wait until a run can begin; everything is closed if it cannot.
-
-    Raises
-    ------
-    Interrupted
-        Too few workers came in time, or the cluster was lost: the same command waits again.
-    ClusterError
-        They run other versions.
-    """
+    """An executor that waits for so many workers when it begins: that may take hours, and be interrupted."""
     versions = None if allow_version_skew else Versions(client)
-    executor = DaskExecutor(client, owned=owned, versions=versions)
-    try:
-        with cluster_failures():
-            _await_workers(client, minimum, timeout, where)
-            executor.refuse_version_skew()
-    except BaseException:  # SIGTERM while it waits as well: nothing may stay behind
-        with suppress(OSError):
-            executor.close()
-        raise
-    return executor
+    wait = partial(_await_workers, client, minimum, timeout, where)
+    return DaskExecutor(client, owned=owned, versions=versions, wait=wait)
 
 
 def _await_workers(client: Client, minimum: int, timeout: float, where: str) -> None:

@@ -57,7 +57,7 @@ def slurm(
     timeout: float,
     allow_version_skew: bool,
 ) -> DaskExecutor:
-    """Submit jobs, keep their number, and wait for the smallest number of workers.
+    """Submit jobs, and keep their number. The executor waits for the smallest number of workers.
 
     Raises
     ------
@@ -65,8 +65,6 @@ def slurm(
         A package or Slurm's commands are not there.
     ClusterError
         The scheduler or the jobs cannot be started.
-    Interrupted
-        Too few jobs were started in time.
     """
     jobqueue = needed("dask_jobqueue", "slurm")
     if shutil.which("sbatch") is None:
