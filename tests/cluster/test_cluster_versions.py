@@ -108,7 +108,10 @@ def test_a_cluster_that_is_lost_as_it_is_asked_ends_with_75_and_a_closed_client(
         raise OSError("Timed out trying to connect to tcp://127.0.0.1:1 after 30 s")
 
     monkeypatch.setattr(Client, "run", run)
-    with pytest.raises(Interrupted, match="The cluster was lost") as ended:
-        connect(cluster.scheduler_address)
+    with (
+        pytest.raises(Interrupted, match="The cluster was lost") as ended,
+        connect(cluster.scheduler_address) as executor,
+    ):
+        executor.begin()
     assert ended.value.exit_code == 75
     assert [client.status for client in asked] == ["closed"]

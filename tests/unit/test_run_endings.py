@@ -41,7 +41,7 @@ def made(data, name, **changes):
 
 def test_a_signal_that_comes_when_all_is_written_takes_nothing_back(data, monkeypatch):
     left = []
-    monkeypatch.setattr("distem.run.Interrupts", lambda grace: Interrupts(0.05, left.append))
+    monkeypatch.setattr("distem.run.Interrupts", lambda grace, redact: Interrupts(0.05, left.append, redact))
 
     def observe(event):
         if isinstance(event, Ended):

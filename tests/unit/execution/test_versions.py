@@ -87,13 +87,14 @@ def test_one_that_is_there_and_does_not_answer_is_a_cluster_that_was_lost():
 
 def test_a_run_that_cannot_begin_for_it_closes_its_client():
     cluster = Cluster(a=OSError("Timed out trying to connect"))
-    with pytest.raises(Interrupted, match="Run the same command to go on"):
-        managed.first_workers(cluster, [cluster], 1, 1.0, allow_version_skew=False, where="The queue")
+    executor = managed.first_workers(cluster, [cluster], 1, 1.0, allow_version_skew=False, where="The queue")
+    with pytest.raises(Interrupted, match="Run the same command to go on"), executor:
+        executor.begin()
     assert cluster.closed
 
 
 def test_where_skew_is_allowed_nobody_is_asked():
     cluster = Cluster(a=OURS | {"numpy": "1.0"})
     executor = managed.first_workers(cluster, [cluster], 1, 1.0, allow_version_skew=True, where="The queue")
-    executor.refuse_version_skew()
+    executor.begin()
     assert not cluster.asked
