@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,13 +11,41 @@ import xarray as xr
 from distem.data.neighbours import spatial_axes
 from distem.report.reading import UNSURE, Found
 from distem.report.svg import Picture, canvas, label, picture
-from distem.report.words import plain, share, short, whole
+from distem.report.words import number, plain, share, short, whole
 from distem.types import Float64
 
 MOST = 1200
 """Pixels along a side that are read; of a larger grid, those in its middle."""
 _DRAWN = 400
 """Pixels along a side that are drawn: means of what lies between."""
+NORTH = ("lat", "latitude", "northing")
+"""Larger values of these belong to the top, and of whatever else down a map has a unit."""
+OFF = 0.1
+"""Of a step: a coordinate whose pixels lie less off a straight line is even."""
+TICKS = 5
+"""Pixels of an uneven coordinate that are named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Along:
+    """A side of the piece.
+
+    Attributes
+    ----------
+    label : str
+        What to write along the axis.
+    ends : tuple of float
+        Edges of the first and the last pixel, on the axis.
+    northward : bool
+        Whether the last pixel belongs to the top.
+    ticks : tuple of (int, str)
+        Pixels with their coordinates, where the axis counts pixels because their steps are uneven.
+    """
+
+    label: str
+    ends: tuple[float, float]
+    northward: bool
+    ticks: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,15 +56,14 @@ class Window:
     ----------
     values : ndarray, shape (rows, columns)
         Uncertainty; NaN where there is no label.
-    down, across : DataArray
-        Coordinates, or numbers of pixels.
+    down, across : Along
     note : str
         Which piece it is.
     """
 
     values: Float64
-    down: xr.DataArray
-    across: xr.DataArray
+    down: Along
+    across: Along
     note: str
 
 
@@ -53,27 +81,30 @@ def uncertainty_map(run: Found) -> Picture | None:
     known = window.values[np.isfinite(window.values)]
     if not known.size:
         return None
-    down, across = (_ends(c) for c in (window.down, window.across))
+    down, across = window.down, window.across
     tall = float(np.clip(460.0 * rows / columns, 160.0, 620.0))
     with canvas(520, tall + 46.0) as (figure, axes):
-        extent = (across[0], across[1], down[1], down[0])
+        extent = (*across.ends, *down.ends[::-1])
         shown = axes.imshow(
             drawn, cmap="cividis", vmin=0.0, interpolation="nearest", extent=extent, aspect="auto"
         )
-        if down[0] < down[1] and _northward(window.down):
+        if down.northward:
             axes.invert_yaxis()
+        for side, set_ticks in ((across, axes.set_xticks), (down, axes.set_yticks)):
+            if side.ticks:
+                set_ticks(*zip(*side.ticks, strict=True))
         axes.grid(visible=False)
         bar = figure.colorbar(shown, ax=axes, shrink=0.85, pad=0.02)
         bar.set_label("probability that the label is wrong")
         bar.outline.set_visible(False)
-        label(axes, _called(window.across), _called(window.down))
+        label(axes, across.label, down.label)
         return picture(
             figure,
             "uncertainty-map",
             "Where labels are unsure",
             f"{window.note}{share(float((known > UNSURE).mean()))} of the rows shown are above {UNSURE:g}.",
-            f"A map of the uncertainty of {whole(known.size)} rows along {_called(window.down)} and "
-            f"{_called(window.across)}: {known.mean():.3f} in the mean, "
+            f"A map of the uncertainty of {whole(known.size)} rows along {down.label} and "
+            f"{across.label}: {known.mean():.3f} in the mean, "
             f"{share(float((known > UNSURE).mean()))} are above {UNSURE:g}.",
         )
 
@@ -103,7 +134,7 @@ def _window(run: Found) -> Window | None:
         if any(_no_place(held[dim]) for dim in names):
             return None
         piece = held.isel({**others, **middle}).transpose(*names).load()
-    down, across = (piece[dim] for dim in names)
+    down, across = (_along(piece, dim, middle[dim].start) for dim in names)
     return Window(np.asarray(piece.values, dtype=np.float64), down, across, "".join(told))
 
 
@@ -113,31 +144,32 @@ def _no_place(along: xr.DataArray) -> bool:
     return " since " in units or str(along.name) == "time" or along.dtype.kind not in "iuf"
 
 
-def _even(place: xr.DataArray) -> bool:
-    """Whether a coordinate has numbers in even steps."""
-    values = place.values
-    if values.dtype.kind not in "iuf" or len(values) < 2:
-        return False
-    steps = np.diff(values.astype(np.float64))
-    return bool(np.isfinite(steps).all() and np.ptp(steps) <= 1e-3 * abs(steps.mean()) and steps[0] != 0)
-
-
-def _ends(place: xr.DataArray) -> tuple[float, float]:
-    """Edges of the first and the last pixel."""
+def _along(piece: xr.DataArray, dim: Hashable, first: int) -> Along:
+    """A side of the piece: on its coordinate, or in numbers of pixels from the first that was read."""
+    n, place = piece.sizes[dim], piece[dim]
+    steps = np.diff(place.values.astype(np.float64))
+    if dim not in piece.coords or not ((steps > 0.0).all() or (steps < 0.0).all()):
+        return Along(_called(place, "pixel"), (first - 0.5, first + n - 0.5), False)
+    north = str(dim).lower() in NORTH or bool(place.attrs.get("units"))
+    northward = bool(north and steps[0] > 0.0)
     if not _even(place):
-        return 0.0, float(len(place))
-    values = place.values.astype(np.float64)
-    half = 0.5 * (values[-1] - values[0]) / (len(values) - 1)
-    return float(values[0] - half), float(values[-1] + half)
+        ticks = np.unique(np.linspace(0, n - 1, TICKS).round().astype(np.int64))
+        told = tuple((int(i), number(float(place.values[i]))) for i in ticks)
+        return Along(_called(place), (-0.5, n - 0.5), northward, told)
+    low, high = float(place.values[0]), float(place.values[-1])
+    half = 0.5 * (high - low) / (n - 1)
+    return Along(_called(place), (low - half, high + half), northward)
 
 
-def _northward(place: xr.DataArray) -> bool:
-    """Whether larger values belong to the top: latitudes and northings, not numbers of pixels."""
-    name = str(place.name).lower()
-    return _even(place) and (name in ("lat", "latitude", "northing") or bool(place.attrs.get("units")))
+def _even(place: xr.DataArray) -> bool:
+    """Whether no pixel lies off the straight line from the first to the last, but for rounding."""
+    values = place.values if place.dtype.kind == "f" else place.values.astype(np.float64)
+    line = np.linspace(float(values[0]), float(values[-1]), len(values))
+    step = abs(line[1] - line[0])
+    return bool(np.abs(values - line).max() <= OFF * step + np.spacing(np.abs(values).max()))
 
 
-def _called(place: xr.DataArray) -> str:
+def _called(place: xr.DataArray, otherwise: str = "") -> str:
     name = short(plain(str(place.attrs.get("long_name") or place.name)), 24)
-    unit = str(place.attrs.get("units") or ("" if _even(place) and place.name in place.coords else "pixel"))
+    unit = otherwise or str(place.attrs.get("units") or "")
     return f"{name} ({plain(unit)})" if unit else name
