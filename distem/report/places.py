@@ -72,9 +72,9 @@ def uncertainty_map(run: Found) -> Picture | None:
     window = _window(run)
     if window is None:
         return None
-    step = max(1, -(-max(window.values.shape) // _DRAWN))
-    rows, columns = (n // step for n in window.values.shape)
-    cut = window.values[: rows * step, : columns * step].reshape(rows, step, columns, step)
+    tall, wide = (max(1, -(-n // _DRAWN)) for n in window.values.shape)
+    rows, columns = window.values.shape[0] // tall, window.values.shape[1] // wide
+    cut = window.values[: rows * tall, : columns * wide].reshape(rows, tall, columns, wide)
     counts = np.isfinite(cut).sum(axis=(1, 3))
     with np.errstate(invalid="ignore"):
         drawn = np.where(counts > 0, np.nansum(cut, axis=(1, 3)) / np.maximum(counts, 1), np.nan)
@@ -82,8 +82,8 @@ def uncertainty_map(run: Found) -> Picture | None:
     if not known.size:
         return None
     down, across = window.down, window.across
-    tall = float(np.clip(460.0 * rows / columns, 160.0, 620.0))
-    with canvas(520, tall + 46.0) as (figure, axes):
+    height = float(np.clip(460.0 * window.values.shape[0] / window.values.shape[1], 160.0, 620.0))
+    with canvas(520, height + 46.0) as (figure, axes):
         extent = (*across.ends, *down.ends[::-1])
         shown = axes.imshow(
             drawn, cmap="cividis", vmin=0.0, interpolation="nearest", extent=extent, aspect="auto"

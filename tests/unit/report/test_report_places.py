@@ -112,6 +112,13 @@ def test_pixels_without_coordinates_are_counted_from_the_first_of_all(
     assert axes.get_xlim() == (1.5, 5.5)
 
 
+def test_a_long_strip_is_drawn_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_on(tmp_path)
+    monkeypatch.setattr(places, "_DRAWN", 1)
+    (image,) = drawn(folder).get_images()
+    assert np.asarray(image.get_array()).shape == (1, 1)
+
+
 NAMES = np.array(["JFK", "EWR"], np.dtypes.StringDType())
 
 
