@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from distem.config import Config
+from distem.data.source import Source
 from distem.em.dropping import Hopeless
 from distem.em.folds import CrossValidated, Validate
 from distem.em.loop import Climb
@@ -15,7 +16,7 @@ from distem.events import Warned
 from distem.families.base import Facts
 from distem.families.base import family as family_of
 from distem.fitted import FittedModel
-from distem.matching import Parts, number_after, renumbered
+from distem.matching import Parts, number_after, renumbered, same_units, units_of
 from distem.models.base import Model
 from distem.session import Fitted, Scanned, Seeded, Session
 from distem.starting import family, folds_of
@@ -89,7 +90,7 @@ def choose(
     model = dressed(best.params, its.facts(seeded.models[chosen], best.stats))
     start = dressed(seeded.starts[chosen], {})
     dropped = {c.name: c.fit.reason.sentence for c in seeded.climbs if c.fit.reason.dropped}
-    earlier = earlier_parts(session.config, session.source.features)
+    earlier = earlier_parts(session.config, session.source)
     if earlier is None:
         return Fitted(fits, scores, chosen, model, start, dropped)
     numbered = number_after(earlier, Parts.of(model))
@@ -100,13 +101,13 @@ def choose(
     return Fitted(fits, scores, chosen, renumbered(model, numbered.order), start, dropped, numbered)
 
 
-def earlier_parts(config: Config, features: tuple[str, ...]) -> Parts | None:
+def earlier_parts(config: Config, source: Source) -> Parts | None:
     """The components of `output.match`, if that is asked for.
 
     Raises
     ------
     ConfigError
-        There is no such run, or it is of another kind or over other features.
+        There is no such run, or it is of another kind, over other features or in other units.
     """
     if config.output.match is None:
         return None
@@ -116,4 +117,5 @@ def earlier_parts(config: Config, features: tuple[str, ...]) -> Parts | None:
             f"The run in output.match is of kind {parts.kind}; this one of kind {config.model.kind}.",
             "Match a run of the same kind.",
         )
-    return parts.over(features)
+    same_units(parts.units, units_of(source.feature_attrs))
+    return parts.over(source.features)

@@ -69,7 +69,7 @@ class Parts:
                 f"Kinds that can are {', '.join(_KINDS)}.",
             )
         variables = model.variables
-        units = {f: str(a["units"]) for f, a in model.feature_attrs.items() if a.get("units") is not None}
+        units = units_of(model.feature_attrs)
         means = _floats(variables, "means")
         k, d = means.shape
         if "covariances" not in variables:  # centres that were not fitted: points
@@ -139,7 +139,7 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
     Raises
     ------
     ConfigError
-        The models are of different kinds or features.
+        The models are of different kinds, features or units.
     """
     from scipy.optimize import linear_sum_assignment  # late: every run would wait for SciPy
 
@@ -149,6 +149,7 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
             "Compare models of one kind.",
         )
     second = second.over(first.features)
+    same_units(first.units, second.units)
     between = distances(first, second)
     # a pair that is too far is as good as none, and must not push others apart
     rows, columns = linear_sum_assignment(np.minimum(between, 2.0 * apart))
@@ -161,6 +162,28 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
         tuple(sorted(set(range(second.k)) - {j for _, j in pairs})),
         between,
     )
+
+
+def units_of(attrs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The units of the features that have some, from their attributes."""
+    return {name: str(given["units"]) for name, given in attrs.items() if given.get("units") is not None}
+
+
+def same_units(first: Mapping[str, str], second: Mapping[str, str]) -> None:
+    """Refuse two models that have a feature in different units; one without a unit is taken at its word.
+
+    Raises
+    ------
+    ConfigError
+        A feature has two units.
+    """
+    for name, unit in first.items():
+        one, other = unit.strip(), second.get(name, "").strip()
+        if one and other and one != other:
+            raise ConfigError(
+                f"{name} is in {one} in one model and in {other} in the other.",
+                "Convert one of the data sets, or give both the same units attribute if it is one unit.",
+            )
 
 
 def distances(first: Parts, second: Parts) -> Float64:

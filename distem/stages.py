@@ -81,7 +81,7 @@ def scan(session: Session) -> Scanned:
     """
     session.observe(PhaseStarted("scan"))
     config, source = session.config, session.source
-    earlier_parts(config, source.features)  # refused before hours of work, not after them
+    earlier_parts(config, source)  # refused before hours of work, not after them
     session.unchanged = Unchanged.now(config.locate(config.data.path), str(session.folder.path))
     for sentence, counted in absent_chunks(source):
         if counted or getattr(config.data, "absent_chunks", "error") == "fill":

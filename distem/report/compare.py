@@ -216,7 +216,7 @@ def compare(
     Raises
     ------
     ConfigError
-        They are no complete runs, or of different kinds or features.
+        They are no complete runs, or of different kinds, features or units.
     """
     runs = read(first), read(second)
     a, b = (Parts.of(FittedModel.from_dataset(run.model)) for run in runs)

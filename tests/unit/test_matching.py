@@ -102,6 +102,15 @@ def test_k_means_is_matched_by_centres_and_features_by_name():
         match(one, replace(mixed, features=("x2", "x0", "y")))
 
 
+def test_a_feature_in_two_units_is_refused():
+    one, other = (replace(parts(2, 2, 0), units=units) for units in ({"x0": "°F"}, {"x1": "m", "x0": "°C"}))
+    with pytest.raises(ConfigError, match="x0 is in °F in one model and in °C in the other") as refused:
+        match(one, other)
+    assert "Convert" in str(refused.value)
+    # a unit that is not told is no other one
+    assert match(one, replace(other, units={"x0": "", "x1": "m"})).pairs == ((0, 0), (1, 1))
+
+
 def test_shares_that_moved_count_where_no_component_did():
     before = parts(3, 2, 1)
     for lost, verdict in ((0.2, "moved"), (0.05, "same")):
@@ -210,6 +219,17 @@ def test_a_run_that_cannot_be_matched_is_refused_before_the_fit(folder, tmp_path
         with pytest.raises(ConfigError, match=words):
             run(config(tmp_path, output={"path": "run", "match": match_}), fresh=True)
     assert not (tmp_path / "run" / "result.zarr").exists()
+
+
+def test_so_is_one_in_other_units(folder, tmp_path):
+    for name, unit in (("metres", "m"), ("feet", "ft")):
+        there = dataset(blobs(100))
+        there["a"].attrs["units"] = unit
+        store(tmp_path / f"{name}.zarr", there)
+    run(config(tmp_path, data__path="metres.zarr", output__path="metres"))
+    with pytest.raises(ConfigError, match="a is in m in one model and in ft in the other"):
+        run(config(tmp_path, data__path="feet.zarr", output={"path": "feet", "match": "./metres"}))
+    assert not (tmp_path / "feet" / "result.zarr").exists()
 
 
 def test_the_command_says_what_moved_and_ends_with_4_over_the_limit(folder, tmp_path):
