@@ -152,7 +152,7 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
     same_units(first.units, second.units)
     between = distances(first, second)
     # a pair that is too far is as good as none, and must not push others apart
-    rows, columns = linear_sum_assignment(np.minimum(between, 2.0 * apart))
+    rows, columns = linear_sum_assignment(np.minimum(between, apart))
     kept = between[rows, columns] <= apart
     pairs = tuple((int(i), int(j)) for i, j in zip(rows[kept], columns[kept], strict=True))
     return Matching(

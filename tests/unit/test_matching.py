@@ -102,6 +102,18 @@ def test_k_means_is_matched_by_centres_and_features_by_name():
         match(one, replace(mixed, features=("x2", "x0", "y")))
 
 
+def test_what_is_too_far_is_no_pair_and_pushes_none_apart():
+    """a1-b1 are too far for a pair, whatever that costs: a0 and b0, which are near, stay together."""
+    one, other = (
+        replace(parts(2, 1, 0), weights=np.full(2, 0.5), means=np.array(at)[:, None],
+                covariances=np.full((2, 1, 1), 1e-12))
+        for at in ([0.0, 1.4], [0.5, -1.1])
+    )  # fmt: skip
+    found = match(one, other)
+    assert found.pairs == ((0, 0),)
+    assert (found.vanished, found.appeared) == ((1,), (1,))
+
+
 def test_a_feature_in_two_units_is_refused():
     one, other = (replace(parts(2, 2, 0), units=units) for units in ({"x0": "°F"}, {"x1": "m", "x0": "°C"}))
     with pytest.raises(ConfigError, match="x0 is in °F in one model and in °C in the other") as refused:
