@@ -244,7 +244,8 @@ def compare(
 ) -> None:
     """Match the components of two runs: what moved, appeared and vanished from RUN_A to RUN_B.
 
-    Distances are in standard deviations of the data.
+    Distances are in standard deviations of the data; those of states that say symbols are Hellinger's, from
+    0 to 1.
     """
     with _errors_in_a_paragraph(debug, lambda: _unchanged):
         from distem.errors import FitError
@@ -252,7 +253,8 @@ def compare(
         from distem.report.compare import compare as do
 
         limit = next(value for value in (threshold, fail_over, THRESHOLD) if value is not None)
-        found = do(run_a, run_b, limit, shares_threshold=SHARES if shares is None else shares)
+        held = SHARES if shares is None else shares
+        found = do(run_a, run_b, limit, shares_threshold=held, fail_over=fail_over or 0.0)
         if html is not None:
             from distem.report.compare_page import write
 

@@ -15,6 +15,8 @@ from distem.types import Float64, Ints
 
 APART = 1.0
 """Components further from each other than this are not the same one: a standard deviation of the data."""
+SAYING_APART = 0.5
+"""The same of states that say symbols, whose distance is Hellinger's and never above 1."""
 _KINDS = ("gaussian_mixture", "kmeans", "hidden_markov")
 # how many leading axes of an array run over components, where it is not the first alone
 _AXES: Mapping[str, int] = {"transition": 2, "pairs": 2, "inertia": 0}
@@ -53,6 +55,11 @@ class Parts:
     def k(self) -> int:
         """Number of components."""
         return len(self.weights)
+
+    @property
+    def apart(self) -> float:
+        """Components further from each other than this are not the same one."""
+        return APART if self.symbols is None else SAYING_APART
 
     @classmethod
     def of(cls, model: FittedModel) -> Parts:
@@ -129,8 +136,10 @@ class Matching:
     nearest: Float64
 
 
-def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
+def match(first: Parts, second: Parts, apart: float | None = None) -> Matching:
     """Pair components so that the sum of distances is least; no pair is further apart than `apart`.
+
+    Without it no pair is further apart than one standard deviation, or a Hellinger distance of a half.
 
     The distance of two Gaussians is the 2-Wasserstein one, with each feature in standard deviations of
     the two models together: how far a row has to move to turn one into the other. K-means has centres
@@ -148,6 +157,7 @@ def match(first: Parts, second: Parts, apart: float = APART) -> Matching:
             f"One model is of kind {first.kind}, the other of kind {second.kind}.",
             "Compare models of one kind.",
         )
+    apart = first.apart if apart is None else apart
     second = second.over(first.features)
     same_units(first.units, second.units)
     between = distances(first, second)

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import numpy as np
 
 from distem.fitted import FittedModel
-from distem.matching import APART, Matching, Parts, match, pooled_spread
+from distem.matching import Matching, Parts, match, pooled_spread
 from distem.report.reading import Found, read
 from distem.report.words import count, listed, number, plain, share
 from distem.types import Float64
 
 THRESHOLD = 0.1
-"""A component that moved less counts as the same: a tenth of a standard deviation of the data."""
+"""A component that moved less counts as the same: a tenth of a standard deviation, or of Hellinger's most."""
 SHARES = 0.1
 """Shares that differ by less of the rows count as the same."""
 _NOISE = 1e-5
@@ -107,6 +107,12 @@ class Comparison:
             told.append(f"{listed([str(j) for j in m.appeared])} of the second appeared")
         return f"{'Changed' if self.verdict == 'changed' else 'Moved'}: {'; '.join(told)}."
 
+    @property
+    def measure(self) -> str:
+        """What distances are in."""
+        hellinger = self.parts[0].symbols is not None
+        return "Hellinger distance" if hellinger else "standard deviations of the data"
+
     def furthest_feature(self, pair: int) -> tuple[int, str]:
         """The feature whose mean or spread moved most, and how, in the data's own units."""
         (i, j), (a, b) = self.matching.pairs[pair], self.parts
@@ -178,7 +184,6 @@ class Comparison:
             for row in rows
         ]
         a, b = self.parts
-        unit = "Hellinger distance" if a.symbols is not None else "standard deviations of the data"
         limit = share(self.shares_threshold)
         likelihoods = [number(_likelihood(run), 6) for run in self.runs]
         return [
@@ -186,7 +191,7 @@ class Comparison:
             "",
             *(line.rstrip() for line in table),
             "",
-            f"Distances in {unit}; * is more than {number(self.threshold, 3)}.",
+            f"Distances in {self.measure}; * is more than {number(self.threshold, 3)}.",
             f"The shares differ by {share(self.share_moved)} of the rows (moved: over {limit}).",
             f"{a.part.capitalize()}s: {a.k} and {b.k}.",
             f"Log-likelihood per row: {likelihoods[0]} and {likelihoods[1]}.",
@@ -197,8 +202,9 @@ def compare(
     first: str | Path,
     second: str | Path,
     threshold: float = THRESHOLD,
-    apart: float = APART,
+    apart: float | None = None,
     shares_threshold: float = SHARES,
+    fail_over: float = 0.0,
 ) -> Comparison:
     """Match the components of two complete runs.
 
@@ -208,10 +214,13 @@ def compare(
         Run folders.
     threshold : float
         A component that moved further has moved.
-    apart : float
-        Components further apart are not the same one.
+    apart : float, optional
+        Components further apart are not the same one, unless one of the other limits is larger; default:
+        one standard deviation of the data, or a Hellinger distance of a half.
     shares_threshold : float
         The shares have moved if they differ by more of the rows.
+    fail_over : float
+        What the comparison will be held against.
 
     Raises
     ------
@@ -221,7 +230,8 @@ def compare(
     runs = read(first), read(second)
     a, b = (Parts.of(FittedModel.from_dataset(run.model)) for run in runs)
     b = b.over(a.features) if a.kind == b.kind else b
-    return Comparison(runs, (a, b), match(a, b, max(apart, threshold)), threshold, shares_threshold)
+    furthest = max(a.apart if apart is None else apart, threshold, fail_over)
+    return Comparison(runs, (a, b), match(a, b, furthest), threshold, shares_threshold)
 
 
 def _likelihood(run: Found) -> float:

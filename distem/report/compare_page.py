@@ -40,6 +40,8 @@ def write(found: Comparison, path: Path) -> None:
             ("shares moved", share(found.share_moved)),
             (f"{found.parts[0].part}s", f"{found.parts[0].k} and {found.parts[1].k}"),
         ],
+        "saying": found.parts[0].symbols is not None,
+        "part": found.parts[0].part,
         "heads": heads,
         "rows": rows,
         "pictures": _pictures(found),
@@ -150,10 +152,9 @@ def _distances(found: Comparison) -> Picture:
         axes.set_xlim(0.0, 1.1 * max(found.largest, 1.3 * found.threshold))
         axes.set_yticks(rows, names)
         axes.grid(axis="y", visible=False)
-        hellinger = found.parts[0].symbols is not None
         label(
             axes,
-            "Hellinger distance" if hellinger else "moved by (standard deviations of the data)",
+            found.measure if found.parts[0].symbols is not None else f"moved by ({found.measure})",
             f"{found.parts[0].part}, first → second",
         )
         return picture(

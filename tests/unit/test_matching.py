@@ -114,6 +114,21 @@ def test_what_is_too_far_is_no_pair_and_pushes_none_apart():
     assert (found.vanished, found.appeared) == ((1,), (1,))
 
 
+def test_states_that_say_other_symbols_are_no_pair():
+    """Hellinger's distance ends at 1: the limit of Gaussians would pair whatever is left."""
+    one, other = (
+        replace(parts(2, 1, 0, "hidden_markov"), part="state", symbols=np.array(said))
+        for said in (
+            [[0.9, 0.1, 0.0, 0.0], [0.2, 0.8, 0.0, 0.0]],
+            [[0.0, 0.0, 0.3, 0.7], [0.85, 0.15, 0.0, 0.0]],
+        )
+    )
+    found = match(one, other)
+    assert found.pairs == ((0, 1),)
+    assert (found.vanished, found.appeared) == ((1,), (0,))
+    assert match(one, other, 1.0).pairs == ((0, 1), (1, 0))
+
+
 def test_a_feature_in_two_units_is_refused():
     one, other = (replace(parts(2, 2, 0), units=units) for units in ({"x0": "°F"}, {"x1": "m", "x0": "°C"}))
     with pytest.raises(ConfigError, match="x0 is in °F in one model and in °C in the other") as refused:
