@@ -90,6 +90,12 @@ def frame(run: Found, feature: int) -> Frame:
     )
 
 
+def called(run: Found, feature: int) -> str:
+    """What to write along an axis of a feature as it is: its name, and its unit if it has one."""
+    name = run.features[feature]
+    return _names(name, run.feature_attrs.get(name, {}), 0.0, 1.0)[1]
+
+
 def _limits(values: Float64, means: Float64, sds: Float64, weights: Float64) -> tuple[float, float]:
     low, high = (float(v) for v in np.percentile(values, [1.0, 99.0]))
     inside = (means >= low) & (means <= high)

@@ -43,6 +43,8 @@ def made(folder, **changes):
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("regression")
     data = rows()
+    data["y"].attrs |= {"units": "min", "long_name": "delay at arrival"}
+    data["x"].attrs["units"] = "mi"
     for variable in data.variables.values():
         variable.encoding["chunks"] = (64,)
     data.to_zarr(folder / "data.zarr", mode="w", consolidated=False)
@@ -59,8 +61,12 @@ def test_coefficients_are_in_the_data_s_units_and_known_to_their_errors(folder):
     assert (np.abs(coefficients[order] - right) <= 4 * errors[order]).all()
     assert np.isnan(found["/model/coefficients"][2]).all()  # outliers expect nothing
     page = (folder / "run" / "report.html").read_text(encoding="utf-8")
-    for words in ("y along x", "component 1: from ", ">x^2</th>", "2 (outliers)"):
+    for words in ("y along x", "component 1: from ", "2 (outliers)"):
         assert words in page
+    for label in (">delay at arrival (min)<", ">x (mi)<", ">1 (min)<", ">x (min per mi)<"):
+        assert label in page
+    assert ">x^2 (min per mi^2)</th>" in page
+    assert ">noise (min)</th>" in page
     np.testing.assert_allclose(np.sqrt(found["/model/noise"][:2]), 2.0, rtol=0.15)
     assert found["/model/weights"][2] == pytest.approx(0.05, abs=0.03)
     data = rows()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from distem.report.colours import component, dash, shade
+from distem.report.frames import called
 from distem.report.reading import Found
 from distem.report.section import Section, Table
 from distem.report.svg import Picture, canvas, label, picture
-from distem.report.words import number, plus_minus, share, whole
+from distem.report.words import number, plus_minus, share, short, whole
 from distem.types import Float64, Ints
 
 CURVES = 4
@@ -24,6 +26,7 @@ STRAY = (130, 130, 130)
 """Colour of outliers."""
 BAND = 2.0
 """Standard deviations of the noise on each side of a curve."""
+_COMPOUND = re.compile(r"[\s/^*·.\d-]")  # such a unit goes into brackets
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,10 @@ class Regressions:
     ----------
     names : tuple of str
         Of all features.
+    units : tuple of str
+        Of all features; empty where one has none, "1" where it is a number.
+    labels : tuple of str
+        What to write along their axes.
     factors : ndarray, shape (p, f)
         Features whose product is a term; -1 for none.
     responses : ndarray of int64, shape (q,)
@@ -45,6 +52,8 @@ class Regressions:
     """
 
     names: tuple[str, ...]
+    units: tuple[str, ...]
+    labels: tuple[str, ...]
     factors: Ints
     responses: Ints
     coef: Float64
@@ -64,6 +73,8 @@ class Regressions:
         factors = np.atleast_1d(np.asarray(attrs["factors"], dtype=np.int64))
         return cls(
             run.features,
+            tuple(str(run.feature_attrs.get(name, {}).get("units") or "") for name in run.features),
+            tuple(called(run, j) for j in range(run.d)),
             factors.reshape(int(attrs["terms"]), -1),
             np.atleast_1d(np.asarray(attrs["responses"], dtype=np.int64)),
             coef[there],
@@ -83,11 +94,22 @@ class Regressions:
 
     def term(self, i: int) -> str:
         """A term in words."""
+        return " · ".join(name + power for name, power in self._powers(self.names, i)) or "1"
+
+    def unit(self, response: int, i: int) -> str:
+        """The unit of a term's coefficient; empty where not all that are in it have one."""
+        used = self.factors[i][self.factors[i] >= 0]
+        of = self.units[self.responses[response]]
+        if not of or not all(self.units[j] for j in used):
+            return ""
+        powers = self._powers(self.units, i)
+        below = [f"({u})" * bool(_COMPOUND.search(u)) or u for u, _ in powers]
+        divided = " ".join(u + power for u, (given, power) in zip(below, powers) if given != "1")
+        return " per ".join([short(of, 16)] * (of != "1") + [divided] * bool(divided))
+
+    def _powers(self, words: Sequence[str], i: int) -> list[tuple[str, str]]:
         used, times = np.unique(self.factors[i][self.factors[i] >= 0], return_counts=True)
-        parts = [
-            self.names[j] + (f"^{power}" if power > 1 else "") for j, power in zip(used, times, strict=True)
-        ]
-        return " · ".join(parts) or "1"
+        return [(words[j], f"^{power}" if power > 1 else "") for j, power in zip(used, times, strict=True)]
 
     def expected(self, rows: Float64) -> Float64:
         """What each regression expects of rows (n, d), shape (k, q, n)."""
@@ -166,19 +188,22 @@ def _curves(run: Found, found: Regressions, x: int, i: int) -> Picture:
         axes.set_ylim(low - room, high + room)
         if found.k > 1:
             axes.legend(frameon=False, fontsize=9)
-        label(axes, found.names[x], found.names[y])
+        label(axes, found.labels[x], found.labels[y])
         return picture(
             figure,
             f"curve-{x}-{i}",
             f"{found.names[y]} along {found.names[x]}",
             "",
-            f"{found.names[y]} of {whole(len(values))} rows over {found.names[x]}, with what each component "
-            f"expects. {'; '.join(told)}.",
+            f"{found.labels[y]} of {whole(len(values))} rows over {found.labels[x]}, with what each "
+            f"component expects. {'; '.join(told)}.",
         )
 
 
 def _table(run: Found, found: Regressions, i: int) -> Table:
-    heads = ("component", "share", *(found.term(j) for j in range(len(found.factors))), "noise")
+    units = [found.unit(i, j) for j in range(len(found.factors))]
+    terms = [_with(found.term(j), unit) for j, unit in enumerate(units)]
+    noise = found.units[found.responses[i]]
+    heads = ("component", "share", *terms, _with("noise", "" if noise == "1" else short(noise, 16)))
     rows = []
     for c in range(run.k):
         portion = share(float(run.weights[c]))
@@ -190,6 +215,10 @@ def _table(run: Found, found: Regressions, i: int) -> Table:
             for value, error in zip(found.coef[c, i], found.errors[c, i], strict=True)
         ]
         rows.append((str(c), portion, *cells, number(float(found.noise[c, i]), 3)))
-    response = found.names[int(found.responses[i])]
+    response = found.labels[int(found.responses[i])]
     caption = f"{response}: coefficient of each term, and the noise's standard deviation"
     return Table(caption, heads, tuple(rows))
+
+
+def _with(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
