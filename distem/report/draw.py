@@ -265,7 +265,10 @@ def _provenance(run: Found) -> list[tuple[str, str]]:
     dims = say("data", "dims") or []
     sizes = ", ".join(f"{dim}: {size:,}" for dim, size in zip(dims, shape, strict=False))
     rows = [
-        ("command to run it again", "distem run config.yaml"),
+        # the folder it names is complete: without --fresh nothing would be done
+        ("command to run it again", "distem run config.yaml --fresh"),
+        ("instead of --fresh, to keep this run", "--set output.path=…"),
+        ("config.yaml lies at", f"{run.folder}/config.yaml" if "://" in run.folder else None),
         ("seed", say("seed")),
         ("config hash", say("config_hash")),
         ("data fingerprint", say("data", "fingerprint")),

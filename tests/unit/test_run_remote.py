@@ -12,6 +12,7 @@ from distem.data.object_store import RemoteStore, fetch
 from distem.data.remote_folder import run_folder
 from distem.errors import AlreadyRunning, ConfigError, DataError, Interrupted, RunFolderError, StoreError
 from distem.fitted import FittedModel
+from distem.report.draw import draw_in
 from distem.report.reading import read
 from distem.run import run
 
@@ -86,6 +87,20 @@ def test_a_group_that_is_too_large_is_refused_before_it_is_fetched(bucket, local
     monkeypatch.setattr("distem.data.results.MOST_GROUP_BYTES", 1000)
     with pytest.raises(DataError, match="more than the 1,000 it can"):
         read(URL)
+
+
+def test_the_report_says_where_the_config_lies_that_runs_it_again(bucket, local, tmp_path):
+    run(remote(local))
+    with run_folder(URL) as folder:
+        draw_in(folder)
+        page, text = folder.read("report.html"), folder.read("config.yaml")
+        began = folder.read("log.jsonl").partition("\n")[0]
+        assert f"{URL}/config.yaml" in page
+        assert "distem run config.yaml --fresh" in page
+        (tmp_path / "config.yaml").write_text(text)
+        done = CliRunner().invoke(main, ["run", str(tmp_path / "config.yaml"), "--fresh"])
+        assert done.exit_code == 0, done.output
+        assert folder.read("log.jsonl").partition("\n")[0] != began
 
 
 def test_blocks_that_are_written_are_not_written_again(bucket, local, tmp_path, monkeypatch):

@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from runs import config, events, store
 
+from distem.cli import main
 from distem.errors import ConfigError
 from distem.report.draw import draw
+from distem.run import run
 
 MakeRun = Callable[..., Path]
 VOID = {"meta", "br", "img", "link", "input", "hr"}
@@ -157,6 +161,28 @@ def test_names_from_the_data_are_text_and_nothing_else(a_run: MakeRun) -> None:
     assert "温度" in page.text
     assert "\x00" not in text
     assert "\x1b" not in text
+
+
+def told(page: Page, what: str) -> str:
+    """What the provenance says of something."""
+    return page.text.split(what)[1].strip().partition("\n")[0]
+
+
+def test_the_command_to_run_it_again_runs_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store(tmp_path / "data.zarr", clusters(100, 3, 2))
+    run(config(tmp_path, fit={"max_passes": 3, "kernels": "reference"}, output={"path": "run"}))
+    folder = tmp_path / "run"
+    began = events(folder)[0]["time"]
+    _, page = drawn(folder)
+    said = told(page, "command to run it again")
+    keep = told(page, "to keep this run")
+    monkeypatch.chdir(folder)
+    for words in (said, said.replace("--fresh", keep.replace("…", "../other"))):
+        out = CliRunner().invoke(main, words.split()[1:])
+        assert out.exit_code == 0, out.output
+        assert "already complete" not in out.output
+    assert events(folder)[0]["time"] > began
+    assert (tmp_path / "other" / "manifest.json").exists()
 
 
 def test_candidates_are_compared_and_the_chosen_one_is_marked(a_run: MakeRun) -> None:
