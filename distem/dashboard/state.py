@@ -287,7 +287,7 @@ class Run:
 
 @dataclass
 class Runs:
-    """The last runs, by id; the oldest goes when there are too many."""
+    """The last runs, by id."""
 
     by_id: dict[str, Run] = field(default_factory=dict)
 
@@ -299,13 +299,18 @@ class Runs:
             self.by_id.pop(str(message["run"]), None)
             run = Run(str(message["run"]), str(message["name"]), began=at)
             self.by_id[run.id] = run
-            while len(self.by_id) > MOST_RUNS:
-                del self.by_id[next(iter(self.by_id))]
+            self._make_room(run)
         if begins:
             run.token, run.client, run.status = str(begins["token"]), str(begins["client"]), "running"
         run.heard = at
         run.spent = float(message.get("spent", run.spent))
         run.take(message["events"])
+
+    def _make_room(self, new: Run) -> None:
+        """Forget the run that was not heard for longest, of those that are over before any other."""
+        while len(self.by_id) > MOST_RUNS:
+            others = [run for run in self.by_id.values() if run is not new]
+            del self.by_id[min(others, key=lambda run: (run.status == "running", run.heard)).id]
 
     def of_token(self, token: str) -> Run | None:
         """The last run of a driver."""

@@ -193,6 +193,26 @@ def test_nothing_grows_without_bound(driven):
     assert len(runs.by_id) == state.MOST_RUNS
 
 
+def begun(number):
+    begin = {"token": f"{number:08x}", "client": f"Client-{number}", "fresh": True}
+    return {"run": f"run-{number}", "name": f"night {number}", "begin": begin, "events": [PLAN.as_dict()]}
+
+
+def test_a_run_that_is_under_way_is_not_forgotten():
+    """Long runs come first and last longest: the short ones beside them go, the longest unheard first."""
+    runs, end = Runs(), [{"event": "end", "status": "complete"}]
+    for number in range(state.MOST_RUNS):
+        runs.take(float(number), begun(number))
+    for at, number in ((20.0, 5), (21.0, 1), (22.0, 2)):
+        runs.take(at, {"run": f"run-{number}", "name": "", "events": end})
+    for number in (100, 101):
+        runs.take(30.0, begun(number))
+    assert set(runs.by_id) == {f"run-{number}" for number in (0, 2, 3, 4, 6, 7, 100, 101)}
+    for number in range(200, 210):  # all are under way: those that were heard last stay
+        runs.take(float(number), begun(number))
+    assert list(runs.by_id) == [f"run-{number}" for number in range(202, 210)]
+
+
 def test_large_messages_go_without_their_pictures(driven):
     observer, sent, _ = driven
     drive(observer, 1)
