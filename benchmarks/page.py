@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import statistics
 import subprocess
@@ -179,9 +180,10 @@ def driver_share(cluster: Cluster) -> float:
     with urlopen(f"http://127.0.0.1:{cluster.http}/metrics", timeout=10) as answer:
         lines = [line.rsplit(" ", 1) for line in answer.read().decode().splitlines()]
     told = {key: float(value) for key, value in lines if key.startswith("distem_") and "{" in key}
+    name = re.search(r'run="[^"]*"', [key for key in told if key.startswith("distem_run_active{")][-1])[0]
 
     def last(metric: str) -> float:
-        return [value for key, value in told.items() if key.startswith(f"distem_{metric}{{")][-1]
+        return sum(v for key, v in told.items() if key.startswith(f"distem_{metric}{{") and name in key)
 
     parts = ("reading", "computing", "reducing", "waiting")
     return last("observer_seconds_total") / sum(last(f"{part}_seconds_total") for part in parts)

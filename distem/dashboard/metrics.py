@@ -1,7 +1,8 @@
 """The same figures for Prometheus, in the scheduler's ``/metrics``.
 
 A collector, asked when somebody scrapes: a run that ended pushes nothing. Labels are run and phase alone,
-and so many runs are remembered as `Runs` keeps, so there are never many series.
+and so many runs are remembered as `Runs` keeps, so there are never many series. Gauges are of the phase a run
+is in; a counter counts what was done in its phase, and stays as it was when another begins.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from distem.dashboard.state import PARTS, Run, Runs
+from distem.dashboard.state import PARTS, Run, Runs, Totals
 
 LABELS = ["run", "phase"]
 
 Figure = Callable[[Run], float | None]
+Count = Callable[[Totals], float]
 
 
 def _last(key: str) -> Figure:
@@ -25,12 +27,16 @@ def _standing(status: str) -> Figure:
     return lambda run: float(sum(c.status == status for c in run.candidates.values()))
 
 
-def _spent(part: str) -> Figure:
-    return lambda run: run.seconds_total[part]
+def _spent(part: str) -> Count:
+    return lambda totals: totals.seconds[part]
+
+
+def _objective(run: Run) -> float | None:
+    return None if run.best is None else run.candidates[run.best].log_likelihood[-1]
 
 
 def _log_likelihood(run: Run) -> float | None:
-    return None if run.best is None else run.candidates[run.best].log_likelihood[-1]
+    return _objective(run) if run.objective == "log-likelihood" else None
 
 
 def _gain_left(run: Run) -> float | None:
@@ -47,11 +53,15 @@ GAUGES: dict[str, tuple[str, Figure]] = {
         "Unix time at which the driver was heard last.",
         lambda run: run.heard,
     ),
+    "distem_objective": (
+        "What the leading candidate's fit climbs on, per row: its log-likelihood, or minus its inertia.",
+        _objective,
+    ),
     "distem_log_likelihood": (
-        "Mean log-likelihood per row of the leading candidate, in the data's own units.",
+        "Mean log-likelihood per row of the leading candidate, in the data's own units; k-means has none.",
         _log_likelihood,
     ),
-    "distem_gain_left": ("Log-likelihood per row the leading candidate still expects to gain.", _gain_left),
+    "distem_gain_left": ("What distem_objective is still expected to gain.", _gain_left),
     "distem_pass_seconds": ("Seconds of the last pass.", _last("seconds")),
     "distem_rows_per_second": ("Rows a second in the last pass.", _last("rows_per_s")),
     "distem_bytes_per_second": ("Decoded bytes a second read in the last pass.", _last("bytes_per_s")),
@@ -73,13 +83,13 @@ GAUGES: dict[str, tuple[str, Figure]] = {
         for status in ("running", "converged", "stopped", "dropped")
     },
 }
-COUNTERS: dict[str, tuple[str, Figure]] = {
-    "distem_passes": ("Passes of the fit over the data.", lambda run: float(run.passes_total)),
-    "distem_rows": ("Rows these passes went over.", lambda run: run.rows_total),
-    "distem_read_bytes": ("Decoded bytes they read.", lambda run: run.bytes_total),
-    "distem_tasks": ("Tasks that were done.", lambda run: float(sum(run.tasks_total.values()))),
-    "distem_warnings": ("Warnings.", lambda run: float(run.warnings_total)),
-    "distem_observer_seconds": ("Seconds the driver spent on telling all this.", lambda run: run.spent),
+COUNTERS: dict[str, tuple[str, Count]] = {
+    "distem_passes": ("Passes of the fit over the data.", lambda totals: float(totals.passes)),
+    "distem_rows": ("Rows these passes went over.", lambda totals: totals.rows),
+    "distem_read_bytes": ("Decoded bytes they read.", lambda totals: totals.bytes),
+    "distem_tasks": ("Tasks that were done.", lambda totals: float(totals.tasks)),
+    "distem_warnings": ("Warnings.", lambda totals: float(totals.warnings)),
+    "distem_observer_seconds": ("Seconds the driver spent on telling all this.", lambda totals: totals.told),
     **{
         f"distem_{part}_seconds": (
             f"Seconds of passes spent {part}, as a mean over the cluster's threads.",
@@ -108,14 +118,19 @@ class Collector:
 
         # two runs of one name count as one, the later: a series must not come twice
         runs = list({run.name: run for run in self.runs.by_id.values()}.values())
-        for families, kind in ((GAUGES, GaugeMetricFamily), (COUNTERS, CounterMetricFamily)):
-            for name, (about, figure) in families.items():
-                found = kind(name, about, labels=LABELS)
-                for run in runs:
-                    value = figure(run)
-                    if value is not None:
-                        found.add_metric([run.name, run.phase], value)
-                yield found
+        for name, (about, figure) in GAUGES.items():
+            gauge = GaugeMetricFamily(name, about, labels=LABELS)
+            for run in runs:
+                value = figure(run)
+                if value is not None:
+                    gauge.add_metric([run.name, run.phase], value)
+            yield gauge
+        for name, (about, count) in COUNTERS.items():
+            counter = CounterMetricFamily(name, about, labels=LABELS)
+            for run in runs:
+                for phase, totals in run.totals.items():
+                    counter.add_metric([run.name, phase], count(totals))
+            yield counter
 
 
 def register(runs: Runs) -> Collector | None:

@@ -80,6 +80,19 @@ class Tasks:
 
 
 @dataclass
+class Totals:
+    """What was counted in one phase of a run."""
+
+    passes: int = 0
+    rows: float = 0.0
+    bytes: float = 0.0
+    tasks: int = 0
+    warnings: int = 0
+    told: float = 0.0
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+
+@dataclass
 class Run:
     """One run as the scheduler knows it."""
 
@@ -99,12 +112,7 @@ class Run:
     image: dict[str, Any] | None = None
     timings: list[dict[str, float]] = field(default_factory=list)
     passes: int = 0
-    passes_total: int = 0
-    rows_total: float = 0.0
-    bytes_total: float = 0.0
-    tasks_total: dict[str, int] = field(default_factory=dict)
-    seconds_total: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
-    warnings_total: int = 0
+    totals: dict[str, Totals] = field(default_factory=dict)
     said: deque[str] = field(default_factory=lambda: deque(maxlen=6))
     seconds_left: float | None = None
     spent: float = 0.0
@@ -113,6 +121,11 @@ class Run:
     version: int = 0
     _since: dict[str, float] = field(default_factory=dict)
     _untold: float = 0.0
+
+    @property
+    def counted(self) -> Totals:
+        """What is counted in this phase: it begins at nothing, and goes on where the phase comes again."""
+        return self.totals.setdefault(self.phase, Totals())
 
     def take(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Take in the events of a message: what tasks did since the last one is shared among its passes."""
@@ -129,6 +142,7 @@ class Run:
 
     def _phase(self, event: Mapping[str, Any]) -> None:
         self.phase = str(event["phase"])
+        self.totals.setdefault(self.phase, Totals())
         self._since = {}
 
     def _plan(self, event: Mapping[str, Any]) -> None:
@@ -143,8 +157,8 @@ class Run:
             self.passes = number
         count, seconds = max(1, int(event["count"])), float(event["seconds"])
         rows = float(event["rows"])
-        self.passes_total += count
-        self.rows_total += rows * count
+        self.counted.passes += count
+        self.counted.rows += rows * count
         self.seconds_left = event.get("seconds_left")
         self._time(count, seconds, float(event["step_seconds"]), rows)
 
@@ -161,9 +175,9 @@ class Run:
             zip(PARTS, (read, compute, reduce, max(0.0, seconds - read - compute - reduce)), strict=True)
         )
         for name, value in spent.items():
-            self.seconds_total[name] += value
+            self.counted.seconds[name] += value
         size = since.get("bytes", 0.0)
-        self.bytes_total += size
+        self.counted.bytes += size
         while self.timings and self.timings[-1]["pass"] >= self.passes:
             self.timings.pop()
         self.timings.append(
@@ -208,7 +222,7 @@ class Run:
             found.status, found.reason = status, str(event.get("reason", ""))
 
     def _warning(self, event: Mapping[str, Any]) -> None:
-        self.warnings_total += 1
+        self.counted.warnings += 1
         self.said.append(str(event["message"])[:300])
 
     def _resumed(self, event: Mapping[str, Any]) -> None:
@@ -250,7 +264,7 @@ class Run:
 
     def task_done(self, name: str, number: int, worker: str, seconds: float, moving: float) -> None:
         """A task is done: its seconds of work, and those of moving data to it."""
-        self.tasks_total[name] = self.tasks_total.get(name, 0) + 1
+        self.counted.tasks += 1
         part = {"load": "reading", "merge": "reducing"}.get(name, "computing")
         self._since[part] = self._since.get(part, 0.0) + seconds
         self._since["reducing"] = self._since.get("reducing", 0.0) + moving
@@ -302,8 +316,11 @@ class Runs:
             self._make_room(run)
         if begins:
             run.token, run.client, run.status = str(begins["token"]), str(begins["client"]), "running"
+            run.spent = 0.0  # a driver counts from its own start
         run.heard = at
-        run.spent = float(message.get("spent", run.spent))
+        spent = float(message.get("spent", run.spent))
+        run.counted.told += max(0.0, spent - run.spent)
+        run.spent = spent
         run.take(message["events"])
 
     def _make_room(self, new: Run) -> None:

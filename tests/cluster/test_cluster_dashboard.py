@@ -131,12 +131,14 @@ def fetched(url):
 
 
 def figures(page):
-    return {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(fetched(f"{page}/metrics"))
-        for sample in family.samples
-        if sample.name.startswith("distem_")
-    }
+    """By name; counters over all phases of the run together."""
+    found = {}
+    for family in text_string_to_metric_families(fetched(f"{page}/metrics")):
+        for sample in family.samples:
+            if sample.name.startswith("distem_"):
+                before = found.get(sample.name, 0.0) if family.type == "counter" else 0.0
+                found[sample.name] = before + sample.value
+    return found
 
 
 def waited_for(wanted, seconds=200.0):

@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -71,7 +72,7 @@ def test_a_run_as_the_scheduler_sees_it(driven):
     assert run.candidates["2-full-1"].status == "dropped"
     assert run.shares["3-full-1"][-1] == (3, [0.2, 0.3, 0.5])
     assert list(run.said) == ["A … is odd."]
-    assert run.rows_total == 3000.0
+    assert run.totals["fit"].rows == 3000.0
 
 
 def test_seconds_of_a_pass_are_split(driven):
@@ -186,7 +187,7 @@ def test_nothing_grows_without_bound(driven):
     assert len(run.candidates["3-full-1"].passes) <= state.MOST_POINTS
     assert len(run.timings) <= state.MOST_POINTS
     assert max(len(e["passes"]) for m in sent for e in m["events"] if e["event"] == "passes") <= MOST_PASSES
-    assert run.passes_total == 5000
+    assert run.totals["fit"].passes == 5000
     assert all(_size(message) <= MOST_BYTES for message in sent)
     for number in range(20):
         runs.take(1.0, {**sent[0], "run": f"other-{number}"})
@@ -239,11 +240,51 @@ def test_metrics_parse_and_are_few(driven):
     assert all(set(sample.labels) == {"run", "phase"} for sample in samples)
     assert all(s.name.endswith("_total") for f in families if f.type == "counter" for s in f.samples)
     assert all(family.documentation for family in families)
-    mine = {s.name: s.value for s in samples if s.labels["run"] == "mine"}
-    assert mine["distem_passes_total"] == 3.0
-    assert mine["distem_rows_total"] == 3000.0
-    assert mine["distem_log_likelihood"] == pytest.approx(-1.0 / 3.0)
-    assert len(samples) <= 3 * (len(metrics.GAUGES) + len(metrics.COUNTERS))
+    mine = {(s.name, s.labels["phase"]): s.value for s in samples if s.labels["run"] == "mine"}
+    assert mine["distem_passes_total", "fit"] == 3.0
+    assert mine["distem_rows_total", "fit"] == 3000.0
+    for name in ("log_likelihood", "objective"):
+        assert mine[f"distem_{name}", "assign"] == pytest.approx(-1.0 / 3.0)
+    assert len(samples) <= 3 * len(metrics.GAUGES) + (3 + 1 + 1) * len(metrics.COUNTERS)
+
+
+def scraped(runs):
+    registry = CollectorRegistry()
+    registry.register(metrics.Collector(runs))
+    families = text_string_to_metric_families(generate_latest(registry).decode())
+    return {(s.name, s.labels["phase"]): s.value for family in families for s in family.samples}
+
+
+def test_counters_count_within_their_phase(driven):
+    """A phase's series ends where the phase did; the next begins at nothing, and sums are right."""
+    observer, sent, runs = driven
+    drive(observer)
+    observer(Warned("Odd."))
+    runs.by_id["id"].task_done("e-step", 1, "a", 0.1, 0.0)
+    observer(PhaseStarted("assign"))
+    before = scraped(runs)
+    for _ in range(2):
+        runs.by_id["id"].task_done("assign", 1, "a", 0.1, 0.0)
+    observer(Ended("complete", 1.0))
+    after = scraped(runs)
+    assert before["distem_tasks_total", "assign"] == 0.0
+    assert after["distem_tasks_total", "assign"] == 2.0
+    for name, value in (("tasks", 1.0), ("passes", 3.0), ("warnings", 1.0)):
+        assert before[f"distem_{name}_total", "fit"] == after[f"distem_{name}_total", "fit"] == value
+    assert after["distem_passes_total", "assign"] == 0.0
+    told = sum(v for (name, _), v in after.items() if name == "distem_observer_seconds_total")
+    assert told == pytest.approx(sent[-1]["spent"])
+
+
+def test_k_means_has_an_objective_and_no_log_likelihood(driven):
+    observer, _, runs = driven
+    observer(replace(PLAN, objective="minus inertia"))
+    observer(PassDone(1, "3", -7.5, None, True, 1.0, 1000.0))
+    observer(PassTimed(1, 1, 1.0, 0.1))
+    observer(PhaseStarted("assign"))
+    found = scraped(runs)
+    assert found["distem_objective", "assign"] == -7.5
+    assert not [name for name, _ in found if name == "distem_log_likelihood"]
 
 
 def test_grafana_asks_for_metrics_that_there_are():
