@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+WITHOUT = " without fold "
+"""What names of fits say that never see a share of the rows: their likelihoods are of other rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -91,7 +94,7 @@ class PassDone(Event):
     seconds : float
         Duration of the whole pass, all candidates together.
     rows_per_s : float
-        Rows of the data per second of the pass.
+        Rows of the data per second of the pass, whichever of them the candidate sees.
     """
 
     event: ClassVar[str] = "pass"

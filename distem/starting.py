@@ -18,6 +18,7 @@ from distem.em.loop import Climb
 from distem.em.repair import Repair
 from distem.em.stopping import FirstOf, GainLeft, MaxPasses, Settled
 from distem.errors import DataError
+from distem.events import WITHOUT
 from distem.execution.base import BlockSet
 from distem.families.base import Beginning, Family
 from distem.families.base import family as family_of
@@ -87,7 +88,7 @@ def family(name: str) -> str:
 
 def without(name: str, fold: int) -> str:
     """Name of the fit of a candidate on all rows but those of a fold."""
-    return f"{name} without fold {fold + 1}"
+    return f"{name}{WITHOUT}{fold + 1}"
 
 
 def rest_of(sample: seeding.Sample, folds: Folds, fold: int, least: int) -> seeding.Sample:

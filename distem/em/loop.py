@@ -309,6 +309,7 @@ def climb(
         Which rows the fits with `held` work without.
     """
     linker = Linker(blocks)
+    rows = 0
     while live := [c for c in climbs if c.reason is None]:
         started = time.perf_counter()
         stats = blocks.map_reduce(_e_step(live, folds, linker))
@@ -321,7 +322,10 @@ def climb(
                 told += _drop(climbs, drop)
         ended = time.perf_counter()
         seconds = ended - started
-        for fit, part in zip(live, stats.each, strict=True):
+        rows = max(
+            rows, *(part.n for part in stats.each)
+        )  # a fit without a fold sees fewer than are gone over
+        for fit in live:
             point = fit.trace[-1]
             observe(
                 PassDone(
@@ -331,7 +335,7 @@ def climb(
                     gain_left=gain_left(fit.trace),
                     accepted=point.accepted,
                     seconds=seconds,
-                    rows_per_s=part.n / seconds,
+                    rows_per_s=rows / seconds,
                 )
             )
         for event in told:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Self
 
 from rich.console import Console, Group
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from distem._text import printable
 from distem.events import (
+    WITHOUT,
     CandidateBack,
     CandidateDone,
     CandidateDropped,
@@ -91,7 +93,7 @@ class Progress:
                 self._dropped.discard(event.candidate)
                 self._say(f"  {event.candidate}: goes on, the fit ahead of it fell")
             case PassDone():
-                self._passes[event.candidate] = event
+                self._took_in(event)
             case PassTimed():
                 self._pass_line(event)
         if self._live is not None and not isinstance(event, PassDone):  # all fits of a pass at once
@@ -100,13 +102,19 @@ class Progress:
     def _say(self, line: str) -> None:
         self._console.print(printable(line), markup=False)
 
+    def _took_in(self, event: PassDone) -> None:
+        before = self._passes.get(event.candidate)
+        if not event.accepted and before is not None:  # the step was taken back: it stands where it stood
+            event = replace(event, log_likelihood=before.log_likelihood, gain_left=before.gain_left)
+        self._passes[event.candidate] = event
+
     @property
     def _running(self) -> list[PassDone]:
-        """Fits on their way, the likeliest first."""
+        """Fits on their way, the likeliest first; those without a fold are of other rows, and come last."""
         found = [
             e for name, e in self._passes.items() if name not in self._done and name not in self._dropped
         ]
-        return sorted(found, key=lambda e: -e.log_likelihood)
+        return sorted(found, key=lambda e: (WITHOUT in e.candidate, -e.log_likelihood))
 
     def _pass_line(self, event: PassTimed) -> None:
         """A line about the likeliest fit."""
@@ -138,7 +146,8 @@ class Progress:
         table = Table(box=None, padding=(0, 2, 0, 2), header_style="dim")
         for column in ("fit", f"{self._objective}/row", "gain left", "time left"):
             table.add_column(column, justify="left" if column == "fit" else "right", no_wrap=True)
-        for number, event in enumerate(running[:MOST_ROWS]):
+        shown = [e for e in running if WITHOUT not in e.candidate][:MOST_ROWS]
+        for number, event in enumerate(shown):
             seconds = self._remaining.seconds_of(event.candidate)
             table.add_row(
                 event.candidate,
@@ -147,10 +156,11 @@ class Progress:
                 "" if seconds is None else f"about {duration(seconds)}",
                 style="bold" if number == 0 else "",
             )
-        rest = len(running) - MOST_ROWS
-        parts: list[Text | Table] = [head, table]
+        rest = len(running) - len(shown)
+        parts: list[Text | Table] = [head, table] if shown else [head]
         if rest > 0:
-            parts.append(Text(f"  and {rest} more", style="dim"))
+            folds = f"{rest} fit{'s' if rest > 1 else ''} without a fold"
+            parts.append(Text(f"  and {rest} more" if shown else f"  {folds}", style="dim"))
         return Group(*parts)
 
     def __enter__(self) -> Self:

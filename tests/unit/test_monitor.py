@@ -27,6 +27,7 @@ from distem.monitor.progress import Progress
 from distem.monitor.remaining import Remaining, duration
 from distem.monitor.schema import kinds, log_schema
 from distem.run import run
+from distem.starting import without
 
 
 def passed(number, gain, candidate="3-full-1", seconds=2.0):
@@ -150,19 +151,53 @@ def test_durations(seconds, says):
     assert duration(seconds) == says
 
 
+def table_of(progress):
+    drawn = io.StringIO()
+    Console(file=drawn, width=100).print(progress._table())
+    return drawn.getvalue()
+
+
 def test_a_terminal_gets_a_table():
     progress = Progress(max_passes=100, tolerance=1e-6)
     progress(PhaseStarted("fit"))
     for name in ("3-full-1", "4-full-1"):
         climbing(progress, [1e-2, 1e-3, 1e-4], name)
     progress(CandidateDone("4-full-1", 3, True, "Converged."))
-    drawn = io.StringIO()
-    Console(file=drawn, width=100).print(progress._table())
-    text = drawn.getvalue()
+    text = table_of(progress)
     for part in ("pass 3", "1 of 2 fits", "3-full-1", "-1.25", "1.0e-04", "500,000 rows/s", "about 4 s left"):
         assert part in text
     assert "4-full-1" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_fits_of_other_rows_and_steps_that_were_taken_back_are_not_ranked(capsys):
+    """A fit without a fold is likelier or not because of its rows; a step taken back is no place of a fit."""
+    fold = without("3-full-1", 0)
+    passes = [
+        PassDone(1, "3-full-1", -1.25, 1e-2, True, 2.0, 5e5),
+        PassDone(1, "2-full-1", -1.5, 1e-2, True, 2.0, 5e5),
+        PassDone(1, fold, -1.0, 1e-2, True, 2.0, 5e5),
+        PassTimed(1, 3, 2.0, 0.1),
+        PassDone(2, "3-full-1", -7.25, None, False, 2.0, 5e5),
+        PassDone(2, "2-full-1", -1.4, 1e-3, True, 2.0, 5e5),
+        PassTimed(2, 3, 2.0, 0.1),
+    ]
+    said = shown(capsys, [PhaseStarted("fit"), *passes])
+    assert "pass 1 (3 fits): 3-full-1 at log-likelihood -1.25" in said
+    assert "pass 2 (3 fits): 3-full-1 at log-likelihood -1.25 per row, 1.0e-02 still" in said
+    progress = Progress()
+    for event in (PhaseStarted("fit"), *passes):
+        progress(event)
+    text = table_of(progress)
+    assert "3 of 3 fits running" in text
+    assert text.index("3-full-1") < text.index("2-full-1")
+    assert "-7.25" not in text
+    assert fold not in text
+    assert "and 1 more" in text
+    for name in ("3-full-1", "2-full-1"):
+        progress(CandidateDone(name, 2, True, "Converged."))
+    assert "1 of 3 fits running" in table_of(progress)
+    assert "1 fit without a fold" in table_of(progress)
 
 
 def test_what_is_for_pictures_is_not_logged(tmp_path):

@@ -19,6 +19,7 @@ from distem.dashboard.observer import MOST_BYTES, MOST_PASSES, ToScheduler, _siz
 from distem.dashboard.plugin import LivePage
 from distem.dashboard.state import Runs, task_of
 from distem.events import (
+    WITHOUT,
     CandidateDone,
     CandidateDropped,
     Ended,
@@ -350,3 +351,4 @@ def test_a_density_image_lies_where_the_rows_do():
 )
 def test_restarts_of_a_candidate_share_a_colour(name, of):
     assert kind(name) == of
+    assert state.WITHOUT == WITHOUT  # said twice: the page travels without the rest

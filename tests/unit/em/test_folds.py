@@ -15,6 +15,7 @@ from strategies import COVARIANCES, random_params
 
 from distem.em.folds import CrossValidated, Folds, Validate
 from distem.em.loop import climb
+from distem.events import PassDone
 from distem.execution.serial import SerialExecutor
 from distem.models.gaussian import Gaussian
 from distem.models.mixture import Mixture
@@ -95,6 +96,17 @@ def sweep(blocks, starts, folds, model, passes=6):
         judged = [(model, fit.fit.params, fit.held) for fit in fits[1:]]
         sums = opened.map_reduce(Validate(judged, folds))
     return fits, sums
+
+
+def test_rows_a_second_are_those_of_the_pass_and_not_of_a_fold_s_fit():
+    x, rng, model, told = datasets.load("iris"), np.random.default_rng(0), Mixture(Gaussian()), []
+    start = random_params(model, 2, 4, rng)
+    fits = [ready(model, start, passes=2, name="all"), ready(model, start, passes=4, name="without")]
+    fits[1].held = 0
+    with SerialExecutor().open(placed(x, [150]), resident=True) as opened:
+        climb(fits, opened, folds=Folds(5, 0), observe=told.append)
+    rows = [e.rows_per_s * e.seconds for e in told if isinstance(e, PassDone)]
+    assert rows == pytest.approx([150.0] * (2 + 4))
 
 
 def test_fits_on_all_rows_have_the_bits_they_have_without_folds():
