@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from distem.dashboard.state import MOST_CANDIDATES
 from distem.events import Ended, Event, Note, PassDone, PassTimed, PhaseStarted, Picture, Planned, Shares
 from distem.monitor.remaining import Remaining
 
@@ -19,8 +20,10 @@ SHARE = 0.003
 """Of the time since the run began, what messages may take; those that tell of a phase go all the same."""
 MOST_PASSES = 40
 """Passes that a message tells of; of more in a second only so many are worth drawing."""
+MOST_POINTS = 800
+"""Of all fits in these passes together: with many fits there are fewer passes."""
 MOST_BYTES = 64_000
-"""Of a message: one that would be larger goes without its weights."""
+"""Of a message: one that would be larger goes without its weights, then with fewer passes."""
 AWAITED = 3.0
 """Seconds for which a run that ends waits for the scheduler to hear of it."""
 
@@ -48,6 +51,7 @@ class ToScheduler:
         self._send, self._run, self._name, self._redact = send, run, name, redact
         self._begin: dict[str, Any] | None = begin
         self._waiting: list[dict[str, Any]] = []
+        self._named: set[str] = set()
         self._fits: dict[str, tuple[float, float | None]] = {}
         self._passes: list[tuple[int, dict[str, tuple[float, float | None]]]] = []
         self._count, self._seconds, self._step, self._rows = 0, 0.0, 0.0, 0.0
@@ -65,7 +69,8 @@ class ToScheduler:
         self._remaining(event)
         match event:
             case PassDone():
-                if event.accepted:  # a step that was taken back is no point of the climb
+                # a step that was taken back is no point of the climb, and so many lines are drawn
+                if event.accepted and self._knows(event.candidate):
                     self._fits[event.candidate] = (event.log_likelihood, event.gain_left)
                 self._rows = event.rows_per_s * event.seconds
             case PassTimed():
@@ -94,13 +99,20 @@ class ToScheduler:
         now = time.monotonic()
         return now - self._sent >= EVERY and self.spent <= SHARE * (now - self._began)
 
+    def _knows(self, candidate: str) -> bool:
+        if len(self._named) < MOST_CANDIDATES:
+            self._named.add(candidate)
+        return candidate in self._named
+
     def _clean(self, facts: dict[str, Any]) -> dict[str, Any]:
         return {key: self._redact(v) if isinstance(v, str) else v for key, v in facts.items()}
 
     def _gather(self) -> None:
         """Put passes, weights and picture that have come together in the order things happened."""
         if self._passes:
-            step = -(-len(self._passes) // MOST_PASSES)
+            points = sum(len(fits) for _, fits in self._passes)
+            most = min(MOST_PASSES, max(1, MOST_POINTS * len(self._passes) // max(1, points)))
+            step = -(-len(self._passes) // most)
             kept = self._passes[::-1][::step][::-1]
             self._waiting.append(
                 {
@@ -127,10 +139,23 @@ class ToScheduler:
             message["begin"], self._begin = self._begin, None
         message["events"], self._waiting = self._waiting, []
         if _size(message) > MOST_BYTES:
-            message["events"] = [e for e in message["events"] if e["event"] not in ("shares", "picture")]
+            message["events"] = _lighter(message["events"])
         self._sent = time.monotonic()
         self.messages += 1
         self._send(message)
+
+
+def _lighter(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same without weights and pictures, and with every other pass left out as often as need be."""
+    events = [e for e in events if e["event"] not in ("shares", "picture")]
+    told = [e for e in events if e["event"] == "passes"]
+    while _size(events) > MOST_BYTES and any(len(e["passes"]) > 1 for e in told):
+        for e in told:
+            e["passes"] = e["passes"][::-2][::-1]  # the last stays
+    for e in told[:-1]:  # many fits that ended one by one
+        if _size(events) > MOST_BYTES:
+            e["passes"] = [[number, {}] for number, _ in e["passes"]]
+    return events
 
 
 def _size(value: Any) -> int:

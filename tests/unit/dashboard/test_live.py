@@ -195,6 +195,28 @@ def test_nothing_grows_without_bound(driven):
     assert len(runs.by_id) == state.MOST_RUNS
 
 
+@pytest.mark.parametrize(("fits", "ends"), [(100, False), (100, True), (3000, False)])
+def test_messages_of_many_fits_are_small_too(driven, fits, ends):
+    """Of many fits fewer passes are told, whether they come together or are parted by fits that end."""
+    observer, sent, runs = driven
+    observer(PLAN)
+    observer(PhaseStarted("fit"))
+    names = [f"{k}-spherical-1 without fold {k % 5}" for k in range(fits)]
+    for number in range(1, 61):
+        for name in names:
+            observer(PassDone(number, name, -1.0 / number, 0.1**number, True, 1e-6, 1e9))
+        if ends:
+            observer(CandidateDone(names.pop(), number, True, "Converged."))
+        observer(PassTimed(number, len(names), 1e-6, 0.0))
+    observer(Ended("complete", 1.0))
+    assert all(_size(message) <= MOST_BYTES for message in sent)
+    assert len(pickle.dumps(sent[-1])) <= 1.2 * MOST_BYTES
+    run = runs.by_id["id"]
+    assert run.passes == run.totals["fit"].passes == 60
+    assert run.candidates[names[0]].passes[-1] == 60
+    assert len(run.candidates) == min(fits, state.MOST_CANDIDATES)
+
+
 def begun(number):
     begin = {"token": f"{number:08x}", "client": f"Client-{number}", "fresh": True}
     return {"run": f"run-{number}", "name": f"night {number}", "begin": begin, "events": [PLAN.as_dict()]}
