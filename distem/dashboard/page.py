@@ -241,7 +241,8 @@ class Page:
             f'<span class="what">{html.escape(what)}</span></div>{said}'
         )
 
-    def _of_tiles(self, run: Run) -> str:
+    @staticmethod
+    def _of_tiles(run: Run) -> str:
         best = run.candidates.get(run.best or "")
         last = run.timings[-1] if run.timings else None
         gain = best.gain_left[-1] if best else None
@@ -274,7 +275,7 @@ class Page:
             (
                 f"a {run.step} takes",
                 span(last["seconds"]) if last else "–",
-                f"running for {span(until - run.began)}",
+                f"{'running for' if run.status == 'running' else 'took'} {span(until - run.began)}",
             ),
             (
                 "time left",

@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from distem.dashboard import attach, metrics, state
 from distem.dashboard.figures import kind
 from distem.dashboard.observer import MOST_BYTES, MOST_PASSES, ToScheduler, _size
+from distem.dashboard.page import Page
 from distem.dashboard.plugin import LivePage
 from distem.dashboard.state import Runs, task_of
 from distem.events import (
@@ -308,6 +309,16 @@ def test_k_means_has_an_objective_and_no_log_likelihood(driven):
     found = scraped(runs)
     assert found["distem_objective", "assign"] == -7.5
     assert not [name for name, _ in found if name == "distem_log_likelihood"]
+
+
+def test_a_run_that_is_over_took_its_time_and_runs_no_more(driven):
+    observer, _, runs = driven
+    drive(observer)
+    assert "running for" in Page._of_tiles(runs.by_id["id"])
+    observer(Ended("complete", 1.0))
+    tiles = Page._of_tiles(runs.by_id["id"])
+    assert "running for" not in tiles
+    assert "took " in tiles
 
 
 def test_grafana_asks_for_metrics_that_there_are():
