@@ -68,7 +68,7 @@ def _lines(axes: Axes, means: _Means) -> str:
 
 
 def _numbers(axes: Axes, at: Float64, reach: float) -> None:
-    """Component numbers at the top of the lines, moved apart where they would touch."""
+    """Component numbers at the top, moved apart where they would touch, each joined to its line."""
     order = np.argsort(at, kind="stable")
     gap = reach / 14.0
     x = at[order].astype(np.float64)
@@ -81,6 +81,9 @@ def _numbers(axes: Axes, at: Float64, reach: float) -> None:
             x[left] -= push
             x[left + 1] += push
     for i, where in zip(order, x, strict=True):
+        axes.plot(
+            [where, at[i]], [-0.38, 0.0], color=component(int(i)), linestyle=dash(int(i)), linewidth=1.0
+        )
         axes.text(
             where, -0.42, str(i), ha="center", va="bottom", fontsize=10.5, weight="bold", gid=f"halo{i}"
         )

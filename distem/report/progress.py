@@ -60,7 +60,7 @@ def climb(run: Found) -> Picture:
         )
         axes.set_ylim(low_shown, high + room)
         _passes(axes, max(every.shape[1], len(value)))
-        label(axes, run.step, f"{run.objective} per row")
+        label(axes, run.step, f"{run.measured} per row")
         note = "The chosen candidate in colour"
         note += f", the other {len(every) - 1} in grey." if len(every) > 1 else "."
         if back.any():
@@ -115,7 +115,7 @@ def gain(run: Found) -> Picture | None:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(tick_labels())
         _passes(axes, len(value))
-        label(axes, "pass over the data", f"{run.objective} per row still to gain")
+        label(axes, "pass over the data", f"{run.measured} per row to gain")
         last = f"{number(left[expected][-1], 2)}" if expected.any() else "not estimated"
         return picture(
             figure,
@@ -214,7 +214,7 @@ def criterion(run: Found, name: str, asked: str) -> Picture | None:
         axes.xaxis.set_major_formatter(tick_labels())
         if len(ends) > 1:
             _kinds(axes, ends, high)
-        label(axes, f"{run.part}s", f"{CRITERIA[name]} above the least")
+        label(axes, f"{run.part}s", f"{CRITERIA[name]}{', nats' * (name == 'cv')} above the least")
         if error.any():
             axes.errorbar(
                 components[known],

@@ -72,6 +72,11 @@ class Found:
         return self.family.objective
 
     @property
+    def measured(self) -> str:
+        """The same with its unit, for axes; a row's inertia has none that has a name."""
+        return self.objective if self.objective.startswith("minus") else f"{self.objective}, nats"
+
+    @property
     def step(self) -> str:
         """What one point of the trace is of."""
         return {"pass": "pass over the data", "pair": "pair of frames"}[self.family.step]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from matplotlib.colors import to_hex
 import distem
 from distem import plot
 from distem.errors import ConfigError
-from distem.report import overlap
+from distem.report import overlap, progress
 from distem.report.kinds import states
 from distem.report.reading import read
 from distem.report.svg import onto
@@ -93,6 +95,35 @@ def test_names_and_units_of_the_data_are_on_the_axes(folder: Path) -> None:
         plot.motion(folder)
     with pytest.raises(ConfigError, match="no picture"):
         plot.segments(folder)
+
+
+def test_likelihoods_are_in_nats_and_inertias_in_none(folder: Path) -> None:
+    run = read(folder)
+    hard = replace(run, model=run.model.assign_attrs(kind="kmeans"))
+    for found, words in ((run, "log-likelihood, nats per row"), (hard, "minus inertia per row")):
+        for draw, more in ((progress.climb, ""), (progress.gain, " to gain")):
+            _, ax = plt.subplots()
+            with onto(ax):
+                draw(found)
+            assert ax.get_ylabel() == words + more
+
+
+def test_numbers_of_a_profile_are_joined_to_their_lines(folder: Path) -> None:
+    ax = plot.profile(folder)
+    for text in ax.texts:
+        where, means = text.get_position()[0], component_lines(ax)[int(text.get_text())]
+        joints = [line for line in ax.lines if tuple(line.get_ydata()) == (-0.38, 0.0)]
+        assert [
+            line.get_color()
+            for line in joints
+            if tuple(line.get_xdata()) == pytest.approx((where, means.get_xdata()[0]))
+        ] == [means.get_color()]
+    assert len(ax.texts) >= 2
+
+
+def component_lines(ax: Axes) -> list[Any]:
+    """The lines of a profile's components, in their order."""
+    return [line for line in ax.lines if line.get_marker() == "o"]
 
 
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
