@@ -41,6 +41,14 @@ def ellipses(axes: Axes, model: xr.Dataset, pair: tuple[str, str]) -> None:
             )
 
 
+def legend(figure: Figure, names: dict[int, str]) -> None:
+    """Say below the panels what has which colour."""
+    dots = [
+        Line2D([], [], ls="", marker="o", ms=8, color=COLOURS[k % 6], label=name) for k, name in names.items()
+    ]
+    figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False)
+
+
 def flights(run: str) -> None:
     tree = xr.open_datatree(f"{run}/result.zarr")
     model, sample = tree["model"].to_dataset(), tree["sample"].to_dataset()
@@ -56,11 +64,7 @@ def flights(run: str) -> None:
         axes.set_ylim(np.percentile(y, [0.2, 99]) + np.array([-10, 10]))
         axes.spines[["top", "right"]].set_visible(False)
     shares = model.weights.values
-    dots = [
-        Line2D([], [], ls="", marker="o", ms=8, color=COLOURS[k % 6], label=f"{shares[k]:.0%} of them")
-        for k in np.argsort(-shares)
-    ]
-    figure.legend(handles=dots, loc="outside lower center", ncols=len(dots), frameon=False)
+    legend(figure, {int(k): f"component {k}: {shares[k]:.0%}" for k in np.argsort(-shares)})
     figure.suptitle(f"{model.sizes['component']} kinds of flights from New York City, 2013")
     IMAGES.mkdir(exist_ok=True)
     figure.savefig(IMAGES / "flights.png", dpi=110)
@@ -85,6 +89,8 @@ def states(run: str) -> None:
         axes.set_xlim(place[0], place[-1])
         axes.xaxis.set_major_formatter(ConciseDateFormatter(axes.xaxis.get_major_locator()))
         axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("time")
+    legend(figure, {int(k): f"state {k}" for k in np.unique(state)})
     axes = figure.add_subplot(grid[:, 1])
     transition = model["transition"].values
     axes.imshow(np.sqrt(transition), cmap="cividis", vmin=0, vmax=1)
