@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from click.testing import CliRunner
 from runs import blobs, config, dataset, store
+from scenes import pictures
 
 from distem.cli import main
 from distem.run import run
@@ -26,7 +28,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 STANDARDS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-FIT = {"max_passes": 15, "restarts": 2, "init_tries": 1, "kernels": "reference"}
+FIT = {"max_passes": 15, "restarts": 2, "init_tries": 1, "kernels": "reference", "init": "random_from_data"}
+REPORTS = ("mixture", "raster", "chain", "k-means", "regression", "hard-soft", "segments", "motion")
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +50,19 @@ def axe() -> str:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A mixture chosen among candidates, a raster with a map, a chain, and two runs compared."""
+    """A run of each kind, one chosen among candidates, one on a raster with a map, and two compared."""
     folder = tmp_path_factory.mktemp("pages")
     units = dataset(blobs(600))
     units["a"].attrs |= {"units": "m", "long_name": "depth"}
     store(folder / "data.zarr", units)
     raster = dataset(blobs(40 * 30).reshape(40, 30, 3), ("y", "x"))
     store(folder / "raster.zarr", raster.assign_coords(y=np.arange(40.0), x=np.arange(30.0)), (20, 30))
+    shots = np.round(255 * np.clip(pictures(shape=(64, 80), frames=3)[0], 0, 1))
+    video = xr.Dataset({"brightness": (("time", "y", "x"), shots)}, coords={"time": np.arange(3.0)})
+    store(folder / "video.zarr", video, (3, 64, 80))
+    colours = 60.0 + 25.0 * blobs(48 * 64).reshape(48, 64, 3).clip(-2, 5)
+    picture = dataset(np.sort(colours, axis=0), ("y", "x"))
+    store(folder / "picture.zarr", picture, (48, 64))
     asked: dict[str, dict[str, Any]] = {
         "mixture": {
             "model": {"kind": "gaussian_mixture", "components": [2, 3, 4], "covariance": ["full", "diag"]}
@@ -61,19 +70,34 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "again": {"seed": 4},
         "raster": {"data": {"kind": "zarr", "path": "raster.zarr"}},
         "chain": {"model": {"kind": "hidden_markov", "states": 3}},
-        "k-means": {"model": {"kind": "kmeans", "components": 3}},
-    }
+        "k-means": {"model": {"kind": "kmeans", "components": 3}, "fit": FIT | {"init": "kmeans"}},
+        "regression": {
+            "model": {"kind": "regression_mixture", "components": 2, "response": "a", "outliers": True}
+            | {"design": [1, "b", "c", "b^2"]},
+            "data": {"kind": "zarr", "path": "data.zarr", "features": ["a", "b", "c"]},
+        },
+        "hard-soft": {"pipeline": "compare_hard_soft", "fit": FIT | {"init": "kmeans"}},
+        "segments": {
+            "pipeline": "segment_image", "data": {"kind": "zarr", "path": "picture.zarr"},
+            "fit": FIT | {"init": "kmeans"},
+        },
+        "motion": {
+            "pipeline": "estimate_motion", "fit": {"restarts": 1},
+            "data": {"kind": "zarr", "path": "video.zarr", "sample_dims": ["time", "y", "x"]},
+            "model": {"kind": "motion", "motions": 2, "levels": 1, "warps": 2, "passes": 6},
+        },
+    }  # fmt: skip
     for name, changes in asked.items():
-        init = {"init": "kmeans" if name == "k-means" else "random_from_data"}
-        run(config(folder, fit=FIT | init, **(changes | {"name": name, "output": {"path": name}})))
+        run(config(folder, **({"fit": FIT} | changes | {"name": name, "output": {"path": name}})))
     compared = folder / "compared.html"
     call = ["compare", str(folder / "again"), str(folder / "raster"), "--html", str(compared)]
     assert CliRunner().invoke(main, call).exit_code == 0
+    assert set(asked) - {"again"} == set(REPORTS)
     reports = {name: folder / name / "report.html" for name in asked if name != "again"}
     return reports | {"compared": compared}
 
 
-@pytest.mark.parametrize("name", ["mixture", "raster", "chain", "compared"])
+@pytest.mark.parametrize("name", [*REPORTS, "compared"])
 def test_on_paper_nothing_is_wider_than_the_page(browser: Any, pages: dict[str, Path], name: str) -> None:
     page = browser.new_page(viewport={"width": 688, "height": 1000})  # A4 within its margins
     try:
@@ -86,7 +110,7 @@ def test_on_paper_nothing_is_wider_than_the_page(browser: Any, pages: dict[str, 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["mixture", "raster", "chain", "k-means", "compared"])
+@pytest.mark.parametrize("name", [*REPORTS, "compared"])
 def test_a_page_opens_offline_and_can_be_read_by_all(
     browser: Any, axe: str, pages: dict[str, Path], name: str, width: int, scheme: str
 ) -> None:
