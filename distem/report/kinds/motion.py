@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from distem.report.colours import component, dash, ink, shade
@@ -128,6 +129,7 @@ def _lines(model: xr.Dataset, key: str, title: str, series: Float64, y: str, not
             axes.plot(pairs, series[:, c], color=component(c), linestyle=dash(c), marker=marker, label=name)
         if series.shape[1] <= NAMED:
             axes.legend(frameon=False, fontsize=9)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         label(axes, "pair of frames", y)
         return picture(figure, key, title, note, told)
 

@@ -199,6 +199,8 @@ def test_layers_that_move_are_drawn() -> None:
     np.testing.assert_array_equal(paths.lines[1].get_xdata(), along[:, 1])
     assert paths.get_ylim() == (60.0, 0.0)
     assert speeds.get_ylabel() == "speed (pixels per frame)"
+    few = plot.motion(tree.map_over_datasets(lambda found: found.isel(pair=slice(2), missing_dims="ignore")))
+    assert all(tick == round(tick) for tick in few.get_xticks())  # of half a pair of frames there is nothing
     with pytest.raises(ConfigError, match="There are speed, share, paths"):
         plot.motion(tree, "colour")  # type: ignore[arg-type]
 
