@@ -24,7 +24,7 @@ from distem.data._encoding import codecs, target_values
 from distem.data._names import plain_attrs
 from distem.data.files import is_url
 from distem.data.object_store import RemoteStore, fetch, is_objects, objects, reaching
-from distem.data.safety import MOST_GROUP_BYTES, require_group_name, require_harmless_group
+from distem.data.safety import MOST_GROUP_BYTES, doubtful_indexes, require_group_name, require_harmless_group
 from distem.data.source import reason
 from distem.errors import DataError, Interrupted, TooLargeError
 
@@ -215,11 +215,17 @@ def holds(path: str, name: str) -> bool:
 
 
 def group(path: str, name: str, **more: Any) -> xr.Dataset | None:
-    """Open a group as a dataset, to be read as needed and closed; None where there is none."""
+    """Open a group as a dataset, to be read as needed and closed; None where there is none.
+
+    In a folder, coordinates of dimensions that are not as distem writes them are left out.
+    """
     with reaching(path):
         if not holds(path, f"{name}/zarr.json"):
             return None
-        held: xr.Dataset = xr.open_zarr(place(path), group=name, consolidated=False, chunks=None, **more)
+        left_out = [] if is_objects(path) else doubtful_indexes(Path(path) / name)
+        held: xr.Dataset = xr.open_zarr(
+            place(path), group=name, consolidated=False, chunks=None, drop_variables=left_out, **more
+        )
         return held
 
 

@@ -84,27 +84,52 @@ def require_harmless_group(path: Path) -> None:
     DataError
         Says which array, and why.
     """
-    total = 0
+    claimed = 0
+    _facts(path / "zarr.json")
+    for file in sorted(path.glob("*/zarr.json")):
+        claimed = _claimed(path, file.parent.name, _facts(file), claimed)
+
+
+def doubtful_indexes(path: Path) -> list[str]:
+    """Coordinates of dimensions that are larger, or other, than distem writes them: opening decodes those.
+
+    Raises
+    ------
+    DataError
+        What describes the group or an array in it cannot be read.
+    """
+    found = []
     _facts(path / "zarr.json")
     for file in sorted(path.glob("*/zarr.json")):
         name, about = file.parent.name, _facts(file)
-        try:
-            shape = [int(n) for n in about["shape"]]
-            chunks = [int(n) for n in about["chunk_grid"]["configuration"]["chunk_shape"]]
-            kind = str(about["data_type"])
-            codecs = [str(codec["name"]) for codec in about["codecs"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise _not_ours(path, f"'{name}' is described as no array is") from error
-        size = 64 if kind == "string" else _item(kind)
-        # a codec that stands there twice would unfold what the first of them has unfolded
-        if size is None or not set(codecs) <= set(_NAMED) or len(set(codecs)) < len(codecs):
-            raise _not_ours(path, f"'{name}' is of {kind}, stored by {', '.join(codecs)}"[:200])
-        if min([0, *shape, *chunks]) < 0 or len(shape) != len(chunks):
-            raise _not_ours(path, f"'{name}' has the shape {shape[:8]} in chunks of {chunks[:8]}")
-        total += max(math.prod(shape), math.prod(chunks)) * size
-        if total > MOST_GROUP_BYTES:
-            raise _not_ours(path, f"with '{name}' of shape {shape[:8]} it claims {total:,} bytes")
-        _require_honest_chunks(file.parent, math.prod(chunks) * size, kind, path)
+        if about.get("dimension_names") == [name]:
+            try:
+                _claimed(path, name, about)
+            except DataError:
+                found.append(name)
+    return found
+
+
+def _claimed(path: Path, name: str, about: dict[str, Any], before: int = 0) -> int:
+    """Bytes that an array claims besides those before it, if it is one that distem writes."""
+    try:
+        shape = [int(n) for n in about["shape"]]
+        chunks = [int(n) for n in about["chunk_grid"]["configuration"]["chunk_shape"]]
+        kind = str(about["data_type"])
+        codecs = [str(codec["name"]) for codec in about["codecs"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _not_ours(path, f"'{name}' is described as no array is") from error
+    size = 64 if kind == "string" else _item(kind)
+    # a codec that stands there twice would unfold what the first of them has unfolded
+    if size is None or not set(codecs) <= set(_NAMED) or len(set(codecs)) < len(codecs):
+        raise _not_ours(path, f"'{name}' is of {kind}, stored by {', '.join(codecs)}"[:200])
+    if min([0, *shape, *chunks]) < 0 or len(shape) != len(chunks):
+        raise _not_ours(path, f"'{name}' has the shape {shape[:8]} in chunks of {chunks[:8]}")
+    total = before + max(math.prod(shape), math.prod(chunks)) * size
+    if total > MOST_GROUP_BYTES:
+        raise _not_ours(path, f"with '{name}' of shape {shape[:8]} it claims {total:,} bytes")
+    _require_honest_chunks(path / name, math.prod(chunks) * size, kind, path)
+    return total
 
 
 def _require_honest_chunks(folder: Path, nbytes: int, kind: str, path: Path) -> None:

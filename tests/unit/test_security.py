@@ -230,6 +230,21 @@ def test_further_groups_are_too(theirs, add, words):
     assert words in result.stderr
 
 
+def test_coordinates_of_an_assignment_are_not_decoded_on_trust(tmp_path):
+    """They would be where it is opened, though only a part of it is drawn."""
+    columns = {"lat": np.arange(8.0), "lon": np.arange(8.0)}
+    store(tmp_path / "data.zarr", dataset(blobs(64).reshape(8, 8, 3), ("lat", "lon")).assign_coords(columns))
+    run(config(tmp_path, fit__max_passes=2))
+    chunks = tmp_path / "run" / "result.zarr" / "assignment" / "lat" / "c"
+    chunk = next(p for p in chunks.rglob("*") if p.is_file())
+    chunk.write_bytes(bytes(numcodecs.Zstd(level=1).encode(np.zeros(1 << 28, np.uint8))))
+    result = CliRunner().invoke(main, ["report", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    with read(tmp_path / "run").opened("assignment", decode_times=False) as held:
+        assert "lon" in held.coords
+        assert "lat" not in held.coords
+
+
 def test_a_model_that_tells_too_deep_a_tale_of_its_data(done, theirs):
     zarr.open_group(theirs / "result.zarr" / "model", mode="r+").attrs["source"] = "[" * 200_000
     result = CliRunner().invoke(main, ["compare", str(done / "run"), str(theirs)])
